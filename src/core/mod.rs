@@ -1,0 +1,10 @@
+//! The pure heart: ids, state machines, settings, commands and events.
+//!
+//! Architecture invariant: no tokio, no IO, no clock, no randomness. Time comes in as an argument.
+
+pub mod ids;
+pub mod settings;
+pub mod time;
+
+pub use ids::{AgentSlot, Epoch, TaskId};
+pub use time::Timestamp;

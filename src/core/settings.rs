@@ -1,0 +1,320 @@
+//! Everything that can be configured, as plain data; `config` fills it, `server` hands it out.
+//!
+//! Defaults are here, beside the field they belong to; durations are written as `"90s"` or `"5m"`
+//! in the file and are `Duration` here.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// All settings of one squad.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Settings {
+    /// `[agents]`
+    pub agents: AgentSettings,
+    /// `[tasks]`
+    pub tasks: TaskSettings,
+    /// `[worktree]`
+    pub worktree: WorktreeSettings,
+    /// `[verify]`
+    pub verify: VerifySettings,
+    /// `[merge]`
+    pub merge: MergeSettings,
+    /// `[[endpoints]]`
+    pub endpoints: Vec<EndpointSettings>,
+    /// `[discovery]`
+    pub discovery: DiscoverySettings,
+    /// `[models.defaults]` and `[models."name"]`
+    pub models: ModelSettings,
+    /// `[ui]`
+    pub ui: UiSettings,
+    /// `[log]`
+    pub log: LogSettings,
+}
+
+/// `[agents]`: how many work and what may be done on their behalf.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentSettings {
+    /// Agents working at a time. Default 4.
+    pub max: u16,
+    /// Command that starts Aider instead of the private installation: a Python interpreter with
+    /// Aider importable. Default: the private one made by `warpsquad setup`.
+    pub python: Option<String>,
+    /// Size of an agent's terminal that nobody watches. Default 120×40.
+    pub columns: u16,
+    /// See `columns`.
+    pub rows: u16,
+    /// Lines of scrollback kept for each agent. Default 2,000.
+    pub scrollback: usize,
+    /// A started agent must reach its prompt within this. Default 120 s.
+    pub start_timeout: Duration,
+    /// Aider's own lint after each edit. Default off: the verify command judges.
+    pub auto_lint: bool,
+    /// Tokens of repository map; 0 switches it off. Default 1,024.
+    pub map_tokens: u32,
+    /// Answer to each kind of question, by kind name (`create-file`, `add-file`, `fix-lint`,
+    /// `fix-tests`, `shell`, `url`, `gitignore`, `token-limit`): `yes`, `no` or `ask`.
+    pub answers: BTreeMap<String, Answer>,
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        Self {
+            max: 4,
+            python: None,
+            columns: 120,
+            rows: 40,
+            scrollback: 2_000,
+            start_timeout: Duration::from_secs(120),
+            auto_lint: false,
+            map_tokens: 1_024,
+            answers: BTreeMap::new(),
+        }
+    }
+}
+
+/// What to answer to a question of Aider's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+    /// Leave it to a human: the agent is `waiting`.
+    Ask,
+}
+
+/// `[tasks]`: the retry policy and limits of the queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskSettings {
+    /// Further attempts after a failed one. Default 1.
+    pub retries: u32,
+    /// Wait before the first further attempt; doubles each time. Default 10 s.
+    pub backoff: Duration,
+    /// Longest wait between attempts. Default 10 min.
+    pub backoff_max: Duration,
+    /// An attempt is stopped after this. Default 2 h.
+    pub time_limit: Duration,
+    /// Longest prompt accepted, in bytes. Default 1 MiB.
+    pub prompt_max: usize,
+    /// Tasks waiting at most; one more is refused. Default 10,000.
+    pub queue_max: usize,
+}
+
+impl Default for TaskSettings {
+    fn default() -> Self {
+        Self {
+            retries: 1,
+            backoff: Duration::from_secs(10),
+            backoff_max: Duration::from_secs(600),
+            time_limit: Duration::from_secs(2 * 3600),
+            prompt_max: 1 << 20,
+            queue_max: 10_000,
+        }
+    }
+}
+
+/// `[worktree]`: what makes a fresh checkout usable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorktreeSettings {
+    /// Command run once in a new worktree. A repository may only propose it.
+    pub setup: Option<String>,
+    /// Limit of `setup`. Default 10 min.
+    pub setup_timeout: Duration,
+    /// Untracked files copied from the user's checkout (globs).
+    pub copy: Vec<String>,
+    /// Untracked files or folders linked to the user's checkout (globs).
+    pub link: Vec<String>,
+    /// First port of the block given to agents as `SQUAD_PORT` (slot n gets `first + (n-1) × 10`). Default 42000.
+    pub first_port: u16,
+}
+
+impl Default for WorktreeSettings {
+    fn default() -> Self {
+        Self {
+            setup: None,
+            setup_timeout: Duration::from_secs(600),
+            copy: Vec::new(),
+            link: Vec::new(),
+            first_port: 42_000,
+        }
+    }
+}
+
+/// `[verify]`: how a result is checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VerifySettings {
+    /// Default verify command. A repository may only propose it.
+    pub command: Option<String>,
+    /// Limit of one run. Default 10 min.
+    pub timeout: Duration,
+    /// Verify jobs at a time. Default 2.
+    pub concurrency: u16,
+    /// Niceness of verify jobs, 0…19. Default 10.
+    pub nice: u8,
+    /// Run once per base commit before judging, so that failures that were there are not blamed. Default on.
+    pub baseline: bool,
+}
+
+impl Default for VerifySettings {
+    fn default() -> Self {
+        Self {
+            command: None,
+            timeout: Duration::from_secs(600),
+            concurrency: 2,
+            nice: 10,
+            baseline: true,
+        }
+    }
+}
+
+/// `[merge]`: how a result reaches its branch.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MergeSettings {
+    /// Squash (default), merge or rebase.
+    pub strategy: MergeStrategy,
+    /// Branch that collects merges instead of the branch a task started from.
+    pub inbox: Option<String>,
+}
+
+/// How a task's commits become part of the target branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MergeStrategy {
+    /// One commit.
+    #[default]
+    Squash,
+    /// A merge commit with the task's own commits behind it.
+    Merge,
+    /// The task's own commits, replayed on the target.
+    Rebase,
+}
+
+/// `[[endpoints]]`: one Ollama server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointSettings {
+    /// Short unique name.
+    pub name: String,
+    /// Base URL, `http://127.0.0.1:11434`.
+    pub url: String,
+}
+
+/// `[discovery]`: how often endpoints are asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiscoverySettings {
+    /// Between two looks at a healthy endpoint while there is work or a client. Default 10 s.
+    pub interval: Duration,
+    /// Longest wait before an unreachable endpoint is tried again. Default 60 s.
+    pub backoff_max: Duration,
+    /// Time limit of one question. Default 5 s.
+    pub timeout: Duration,
+}
+
+impl Default for DiscoverySettings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(10),
+            backoff_max: Duration::from_secs(60),
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// `[models]`: what is told to Aider and Ollama about a model.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ModelSettings {
+    /// Model of tasks that name none, when nothing fitting is resident.
+    pub default: Option<String>,
+    /// `[models.defaults]`: for every model.
+    pub defaults: ModelTuning,
+    /// `[models.by-name."qwen2.5-coder:7b"]`: for one model; unset fields fall back to `defaults`.
+    pub by_name: BTreeMap<String, ModelTuning>,
+}
+
+impl ModelSettings {
+    /// The tuning of `model`: its own fields over the defaults.
+    pub fn tuning(&self, model: &str) -> ModelTuning {
+        let own = self.by_name.get(model).cloned().unwrap_or_default();
+        let mut options = self.defaults.options.clone();
+        options.extend(own.options);
+        ModelTuning {
+            context: own.context.or(self.defaults.context),
+            temperature: own.temperature.or(self.defaults.temperature),
+            edit_format: own
+                .edit_format
+                .or_else(|| self.defaults.edit_format.clone()),
+            thinking: own.thinking.or(self.defaults.thinking),
+            options,
+        }
+    }
+}
+
+/// Settings of one model; `None` means "not said".
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ModelTuning {
+    /// Pinned `num_ctx`, tokens. Effective default 16,384, capped at the trained context.
+    pub context: Option<u32>,
+    /// Sampling temperature; Aider's own default is 0.
+    pub temperature: Option<f64>,
+    /// Aider's edit format: `whole`, `diff`, `udiff`, `diff-fenced`.
+    pub edit_format: Option<String>,
+    /// Ask a thinking model to think. Default off.
+    pub thinking: Option<bool>,
+    /// Further Ollama options, passed as they are (`top_p`, `num_predict`, …).
+    pub options: BTreeMap<String, OptionValue>,
+}
+
+/// A value of an Ollama option.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OptionValue {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Float(f64),
+    /// A text.
+    Text(String),
+}
+
+/// `[ui]`: the dashboard.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct UiSettings {
+    /// Colours. Default auto: `NO_COLOR` and the terminal decide.
+    pub colour: Colour,
+    /// Only ASCII glyphs. Default: decided by the locale.
+    pub ascii: Option<bool>,
+    /// No moving glyphs.
+    pub reduced_motion: bool,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Colour {
+    /// As the terminal and `NO_COLOR` say.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// `[log]`: the server's own log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogSettings {
+    /// `error`, `warn`, `info`, `debug` or `trace`. Default info.
+    pub level: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            level: "info".into(),
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! The `warpsquad` command.
+fn main() {}
