@@ -2,9 +2,15 @@
 //!
 //! Architecture invariant: no tokio, no IO, no clock, no randomness. Time comes in as an argument.
 
+pub mod agent;
+pub mod command;
+pub mod event;
 pub mod ids;
 pub mod settings;
+pub mod task;
 pub mod time;
+mod transition;
+pub mod verify;
 
 pub use ids::{AgentSlot, Epoch, TaskId};
 pub use time::Timestamp;

@@ -1,0 +1,253 @@
+//! All that has happened: past tense, serialisable, one row of the store each.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{AgentSlot, TaskId};
+use super::task::Workplace;
+use super::time::Timestamp;
+use super::verify::VerifyReport;
+
+/// Who asked for something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// What kind of asker.
+    pub kind: ActorKind,
+    /// Its name: a user, a program, an agent.
+    pub name: String,
+}
+
+impl Actor {
+    /// The squad itself.
+    pub fn squad() -> Self {
+        Self {
+            kind: ActorKind::Squad,
+            name: "squad".into(),
+        }
+    }
+}
+
+/// What kind of asker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActorKind {
+    /// A person at the dashboard.
+    Human,
+    /// The command line.
+    Cli,
+    /// warpsquad itself.
+    Squad,
+}
+
+/// What happened to a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum TaskEvent {
+    /// It was accepted.
+    Submitted,
+    /// All it depended on is merged.
+    Unblocked,
+    /// It got an agent slot and a model.
+    Assigned {
+        /// The slot.
+        slot: AgentSlot,
+        /// The model.
+        model: String,
+        /// The endpoint.
+        endpoint: String,
+        /// Why this model.
+        reason: String,
+    },
+    /// Its worktree is ready.
+    Prepared {
+        /// The worktree.
+        workplace: Workplace,
+    },
+    /// A fault that is not the task's sent it back to the queue.
+    Held {
+        /// The fault.
+        why: String,
+        /// Not assigned before this.
+        until: Timestamp,
+    },
+    /// Its prompt was handed to Aider.
+    Delivered,
+    /// Aider came back to its prompt with a result.
+    Settled {
+        /// The tip.
+        head: String,
+        /// Commits between base and tip.
+        commits: u32,
+        /// The answer, in ask mode.
+        answer: Option<String>,
+    },
+    /// Its verify command ended, or there was none.
+    Verified {
+        /// What it showed.
+        report: VerifyReport,
+    },
+    /// The attempt failed.
+    AttemptFailed {
+        /// Why.
+        why: String,
+        /// When the next attempt may start; `None` when none is left.
+        retry_at: Option<Timestamp>,
+        /// What the next attempt is told instead of the prompt.
+        follow_up: Option<String>,
+    },
+    /// The wait after a failed attempt is over.
+    Requeued,
+    /// Its agent went away without a result; not the task's fault.
+    AgentLost {
+        /// How.
+        why: String,
+        /// What survived, in words.
+        kept: String,
+    },
+    /// Its merge began.
+    MergeStarted,
+    /// It is on its target branch, or it was an ask task and is answered.
+    Merged {
+        /// The commit on the target; `None` when there was nothing to merge.
+        commit: Option<String>,
+    },
+    /// The merge was refused; nothing changed.
+    MergeRefused {
+        /// Why, with the remedy.
+        why: String,
+    },
+    /// A human sent it back with a comment.
+    Revised {
+        /// The comment.
+        comment: String,
+    },
+    /// A human threw it away.
+    Discarded,
+    /// A human brought it back.
+    Restored {
+        /// Its new worktree.
+        workplace: Workplace,
+    },
+    /// A human stopped it.
+    Cancelled,
+    /// A human started it again.
+    Retried,
+    /// It waited longer than its time to live.
+    Expired,
+    /// Its worktree is archived and removed.
+    Archived,
+    /// Archiving did not succeed: the worktree is still there.
+    ArchiveFailed {
+        /// Why.
+        why: String,
+    },
+    /// A human opened its diff or terminal.
+    Seen,
+    /// Aider asks something that needs a human.
+    QuestionAsked {
+        /// The question.
+        text: String,
+    },
+    /// A question was answered.
+    QuestionAnswered {
+        /// The question.
+        text: String,
+        /// The answer.
+        answer: String,
+    },
+    /// Tokens were used.
+    Used {
+        /// How many.
+        tokens: super::task::Tokens,
+    },
+}
+
+impl TaskEvent {
+    /// The participle used in messages: "it cannot be …".
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Unblocked => "unblocked",
+            Self::Assigned { .. } => "assigned",
+            Self::Prepared { .. } => "prepared",
+            Self::Held { .. } => "held",
+            Self::Delivered => "delivered",
+            Self::Settled { .. } => "settled",
+            Self::Verified { .. } => "verified",
+            Self::AttemptFailed { .. } => "failed",
+            Self::Requeued => "requeued",
+            Self::AgentLost { .. } => "interrupted",
+            Self::MergeStarted | Self::Merged { .. } => "merged",
+            Self::MergeRefused { .. } => "refused",
+            Self::Revised { .. } => "sent back",
+            Self::Discarded => "discarded",
+            Self::Restored { .. } => "restored",
+            Self::Cancelled => "cancelled",
+            Self::Retried => "retried",
+            Self::Expired => "expired",
+            Self::Archived | Self::ArchiveFailed { .. } => "archived",
+            Self::Seen => "seen",
+            Self::QuestionAsked { .. } => "asked",
+            Self::QuestionAnswered { .. } => "answered",
+            Self::Used { .. } => "charged",
+        }
+    }
+}
+
+/// What happened to the squad as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum SquadEvent {
+    /// A server started.
+    ServerStarted {
+        /// Its epoch.
+        epoch: u64,
+        /// What it found.
+        adopted: String,
+    },
+    /// The queue was paused.
+    Paused,
+    /// The queue was resumed.
+    Resumed,
+    /// The catalogue of models changed.
+    CatalogueChanged {
+        /// What changed, in words.
+        what: String,
+    },
+    /// A keeper died and was replaced.
+    KeeperLost {
+        /// What that meant.
+        what: String,
+    },
+}
+
+/// One entry of the log of events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counted from 1, without gaps.
+    pub sequence: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub by: Actor,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "about", rename_all = "kebab-case")]
+pub enum What {
+    /// A task.
+    Task {
+        /// Which.
+        task: TaskId,
+        /// What happened.
+        event: TaskEvent,
+    },
+    /// The squad.
+    Squad {
+        /// What happened.
+        event: SquadEvent,
+    },
+}

@@ -1,0 +1,216 @@
+//! The table of legal task transitions and what each one changes.
+//!
+//! Kept apart from the data so that the whole life of a task can be read on one page.
+//!
+//! Invariant: pure.
+
+use super::event::TaskEvent;
+use super::task::{Attempt, Task, TaskState};
+use super::time::Timestamp;
+
+/// The state after `event`, or `None` when it cannot happen now.
+pub(super) fn next_state(task: &Task, event: &TaskEvent) -> Option<TaskState> {
+    use TaskEvent as E;
+    use TaskState as S;
+    let now = task.state;
+    match (now, event) {
+        (S::Queued | S::Blocked, E::Submitted)
+        | (S::Blocked, E::Unblocked)
+        | (S::Failed, E::Requeued)
+        | (S::Assigned | S::Running | S::Verifying, E::Held { .. } | E::AgentLost { .. })
+        | (S::Dead | S::Cancelled | S::Expired, E::Retried) => Some(match event {
+            E::Submitted => now,
+            _ => S::Queued,
+        }),
+        (S::Queued, E::Assigned { .. }) => Some(S::Assigned),
+        (S::Queued, E::Held { .. }) => Some(S::Queued),
+        (S::Assigned, E::Prepared { .. }) | (S::Running, E::Delivered) => Some(S::Running),
+        (S::Running, E::Settled { .. }) => Some(S::Verifying),
+        (S::Verifying, E::Verified { .. }) | (S::Merging, E::MergeRefused { .. }) => {
+            Some(S::Review)
+        }
+        (
+            S::Assigned | S::Running | S::Verifying | S::Review,
+            E::AttemptFailed { retry_at, .. },
+        ) => Some(if retry_at.is_some() {
+            S::Failed
+        } else {
+            S::Dead
+        }),
+        (S::Review, E::MergeStarted) => Some(S::Merging),
+        (S::Merging, E::Merged { .. }) => Some(S::Merged),
+        (S::Review, E::Merged { commit: None }) if !task.has_commits() => Some(S::Merged),
+        (S::Review, E::Revised { .. }) => Some(S::Queued),
+        (S::Review | S::Failed | S::Dead, E::Discarded) => Some(S::Discarded),
+        (S::Discarded | S::Cancelled | S::Dead, E::Restored { .. }) => Some(S::Review),
+        (
+            S::Blocked
+            | S::Queued
+            | S::Assigned
+            | S::Running
+            | S::Verifying
+            | S::Review
+            | S::Failed,
+            E::Cancelled,
+        ) => Some(S::Cancelled),
+        (S::Blocked | S::Queued, E::Expired) => Some(S::Expired),
+        (
+            _,
+            E::Archived
+            | E::ArchiveFailed { .. }
+            | E::Seen
+            | E::QuestionAsked { .. }
+            | E::QuestionAnswered { .. }
+            | E::Used { .. },
+        ) => Some(now),
+        _ => None,
+    }
+}
+
+/// What entering `next` through `event` changes besides the state.
+pub(super) fn enter(task: &mut Task, event: &TaskEvent, next: TaskState, now: Timestamp) {
+    enter_attempt(task, event, next, now);
+    enter_result(task, event, now);
+}
+
+/// The part of an event that concerns attempts and the queue.
+fn enter_attempt(task: &mut Task, event: &TaskEvent, next: TaskState, now: Timestamp) {
+    match event {
+        TaskEvent::Unblocked | TaskEvent::Requeued => requeue(task, None),
+        TaskEvent::Assigned {
+            slot,
+            model,
+            endpoint,
+            ..
+        } => {
+            task.attempts.push(Attempt {
+                number: task.attempt_number() + 1,
+                slot: *slot,
+                model: model.clone(),
+                endpoint: endpoint.clone(),
+                started: now,
+                delivered: None,
+                settled: None,
+                head: None,
+                failure: None,
+            });
+            requeue(task, None);
+        }
+        TaskEvent::Held { why, until } => {
+            end_attempt(task, why, now);
+            requeue(task, Some(why.clone()));
+            task.not_before = Some(*until);
+        }
+        TaskEvent::Delivered => on_attempt(task, |attempt| attempt.delivered = Some(now)),
+        TaskEvent::AttemptFailed {
+            why,
+            retry_at,
+            follow_up,
+        } => {
+            end_attempt(task, why, now);
+            task.failures += 1;
+            task.why = Some(why.clone());
+            task.not_before = *retry_at;
+            task.follow_up.clone_from(follow_up);
+            task.unseen = next == TaskState::Dead;
+        }
+        TaskEvent::AgentLost { why, kept } => {
+            end_attempt(task, why, now);
+            task.losses += 1;
+            requeue(task, Some(format!("{why}; {kept}")));
+        }
+        TaskEvent::Revised { comment } => {
+            requeue(task, None);
+            task.follow_up = Some(comment.clone());
+        }
+        TaskEvent::Retried => {
+            requeue(task, None);
+            task.failures = 0;
+            task.losses = 0;
+        }
+        TaskEvent::Discarded | TaskEvent::Cancelled | TaskEvent::Expired => {
+            end_attempt(task, event.name(), now);
+            task.unseen = false;
+            task.archiving = task.workplace.is_some();
+        }
+        _ => {}
+    }
+}
+
+/// The part of an event that concerns the work and its result.
+fn enter_result(task: &mut Task, event: &TaskEvent, now: Timestamp) {
+    match event {
+        TaskEvent::Prepared { workplace } => task.workplace = Some(workplace.clone()),
+        TaskEvent::Settled {
+            head,
+            commits,
+            answer,
+        } => {
+            task.commits = *commits;
+            task.answer.clone_from(answer);
+            let head = head.clone();
+            on_attempt(task, |attempt| {
+                attempt.settled = Some(now);
+                attempt.head = Some(head);
+            });
+        }
+        TaskEvent::Verified { report } => {
+            task.verify = Some(report.clone());
+            task.follow_up = None;
+            task.why = None;
+            task.unseen = true;
+        }
+        TaskEvent::MergeStarted => task.why = None,
+        TaskEvent::Merged { commit } => {
+            task.merged.clone_from(commit);
+            task.why = None;
+            task.unseen = false;
+            task.archiving = task.workplace.is_some();
+        }
+        TaskEvent::MergeRefused { why } => {
+            task.why = Some(why.clone());
+            task.unseen = true;
+        }
+        TaskEvent::Restored { workplace } => {
+            task.workplace = Some(workplace.clone());
+            task.archiving = false;
+            task.why = None;
+        }
+        TaskEvent::Archived => {
+            task.archiving = false;
+            task.workplace = None;
+        }
+        TaskEvent::ArchiveFailed { why } => task.why = Some(why.clone()),
+        TaskEvent::Seen => task.unseen = false,
+        TaskEvent::Used { tokens } => task.tokens.add(*tokens),
+        _ => {}
+    }
+}
+
+fn requeue(task: &mut Task, why: Option<String>) {
+    task.why = why;
+    task.not_before = None;
+    task.unseen = false;
+}
+
+fn end_attempt(task: &mut Task, why: &str, now: Timestamp) {
+    on_attempt(task, |attempt| {
+        if attempt.settled.is_none() {
+            attempt.settled = Some(now);
+            attempt.failure = Some(why.to_owned());
+        }
+    });
+}
+
+fn on_attempt(task: &mut Task, change: impl FnOnce(&mut Attempt)) {
+    if let Some(attempt) = task.attempts.last_mut() {
+        change(attempt);
+    }
+}
+
+impl Task {
+    /// There is something to merge.
+    pub fn has_commits(&self) -> bool {
+        self.commits > 0
+    }
+}
