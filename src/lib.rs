@@ -2,5 +2,7 @@
 //!
 //! The map, in dependency order:
 //! - [`core`]: pure state machines, settings, commands and events.
+//! - [`pty`]: the terminal emulator and the encoding of keys.
 
 pub mod core;
+pub mod pty;
