@@ -3,6 +3,8 @@
 //! The map, in dependency order:
 //! - [`core`]: pure state machines, settings, commands and events.
 //! - [`pty`]: the terminal emulator and the encoding of keys.
+//! - [`config`]: keys, layers, mistakes, trust and places.
 
+pub mod config;
 pub mod core;
 pub mod pty;

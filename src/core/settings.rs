@@ -25,7 +25,7 @@ pub struct Settings {
     pub endpoints: Vec<EndpointSettings>,
     /// `[discovery]`
     pub discovery: DiscoverySettings,
-    /// `[models.defaults]` and `[models."name"]`
+    /// `[models.defaults]` and `[models.by_name."name"]`
     pub models: ModelSettings,
     /// `[ui]`
     pub ui: UiSettings,
@@ -229,7 +229,7 @@ pub struct ModelSettings {
     pub default: Option<String>,
     /// `[models.defaults]`: for every model.
     pub defaults: ModelTuning,
-    /// `[models.by-name."qwen2.5-coder:7b"]`: for one model; unset fields fall back to `defaults`.
+    /// `[models.by_name."qwen2.5-coder:7b"]`: for one model; unset fields fall back to `defaults`.
     pub by_name: BTreeMap<String, ModelTuning>,
 }
 

@@ -1,0 +1,265 @@
+//! The rows of the table of keys, in the order of the reference.
+
+use super::schema::{Key, Repository};
+use super::value::{Field, Kind, Value, entry, set_entry};
+use crate::core::settings::ModelTuning;
+
+/// A key whose field has a place of its own in the settings.
+macro_rules! key {
+    ($path:expr, $kind:expr, $repository:ident, $doc:literal, $s:ident => $field:expr) => {
+        Key {
+            path: $path,
+            kind: $kind,
+            doc: $doc,
+            repository: Repository::$repository,
+            stars: &[],
+            read: |$s, _| $field.to_value(),
+            write: |$s, _, value| {
+                if let Some(value) = Field::from_value(value) {
+                    $field = value;
+                }
+            },
+        }
+    };
+}
+
+/// A key whose field counts things in memory.
+macro_rules! count {
+    ($path:literal, $min:literal, $max:literal, $repository:ident, $doc:literal, $s:ident => $field:expr) => {
+        Key {
+            path: $path,
+            kind: Kind::Integer {
+                min: $min,
+                max: $max,
+            },
+            doc: $doc,
+            repository: Repository::$repository,
+            stars: &[],
+            read: |$s, _| Value::Integer(i64::try_from($field).unwrap_or(i64::MAX)),
+            write: |$s, _, value| {
+                if let Value::Integer(value) = value {
+                    $field = usize::try_from(value).unwrap_or_default();
+                }
+            },
+        }
+    };
+}
+
+/// The two keys of a model's field: for every model and for one.
+macro_rules! for_every_model {
+    ($name:literal, $kind:expr, $doc:literal, $field:ident) => {
+        key!(
+            concat!("models.defaults.", $name), $kind, May, $doc,
+            s => s.models.defaults.$field
+        )
+    };
+}
+macro_rules! for_one_model {
+    ($name:literal, $kind:expr, $doc:literal, $field:ident) => {
+        Key {
+            path: concat!("models.by_name.*.", $name),
+            kind: $kind,
+            doc: $doc,
+            repository: Repository::May,
+            stars: &[],
+            read: |s, names| {
+                let tuning = s.models.by_name.get(first(names));
+                tuning.map_or(Value::Unset, |tuning| tuning.$field.to_value())
+            },
+            write: |s, names, value| {
+                let tuning: &mut ModelTuning =
+                    s.models.by_name.entry(first(names).to_owned()).or_default();
+                if let Some(value) = Field::from_value(value) {
+                    tuning.$field = value;
+                }
+            },
+        }
+    };
+}
+
+fn first<'a>(names: &[&'a str]) -> &'a str {
+    names.first().copied().unwrap_or_default()
+}
+
+fn second<'a>(names: &[&'a str]) -> &'a str {
+    names.get(1).copied().unwrap_or_default()
+}
+
+const fn whole(min: i64, max: i64) -> Kind {
+    Kind::Integer { min, max }
+}
+
+const CONTEXT: Kind = whole(512, 16_777_216);
+const TEMPERATURE: Kind = Kind::Float { min: 0.0, max: 2.0 };
+const EDIT_FORMAT: Kind = Kind::Choice(&["whole", "diff", "diff-fenced", "udiff"]);
+const QUESTIONS: &[&str] = &[
+    "create-file",
+    "add-file",
+    "fix-lint",
+    "fix-tests",
+    "shell",
+    "url",
+    "gitignore",
+    "token-limit",
+];
+
+/// Every key.
+pub static KEYS: &[Key] = &[
+    key!("agents.max", whole(1, 10), MayNot,
+        "Agents working at a time.", s => s.agents.max),
+    key!("agents.python", Kind::Text, MayNot,
+        "Python interpreter with Aider importable, used instead of the private installation made by `warpsquad setup`.",
+        s => s.agents.python),
+    key!("agents.columns", whole(40, 500), MayNot,
+        "Width of an agent's terminal while nobody watches it.", s => s.agents.columns),
+    key!("agents.rows", whole(10, 200), MayNot,
+        "Height of an agent's terminal while nobody watches it.", s => s.agents.rows),
+    count!("agents.scrollback", 0, 100_000, MayNot,
+        "Lines of scrollback kept for each agent.", s => s.agents.scrollback),
+    key!("agents.start_timeout", Kind::Duration, MayNot,
+        "A started agent must reach its prompt within this.", s => s.agents.start_timeout),
+    key!("agents.auto_lint", Kind::Bool, MayNot,
+        "Aider's own lint after each edit. Off by default: the verify command judges.",
+        s => s.agents.auto_lint),
+    key!("agents.map_tokens", whole(0, 1_000_000), May,
+        "Tokens of repository map in a prompt; 0 switches the map off.", s => s.agents.map_tokens),
+    Key {
+        path: "agents.answers.*",
+        kind: Kind::Choice(&["yes", "no", "ask"]),
+        doc: "Answer to one kind of Aider's questions; `ask` leaves it to a human. Unless said otherwise, creating and adding files and fixing lint or tests are answered yes, shell commands, addresses, `.gitignore` and the token limit no.",
+        repository: Repository::MayNot,
+        stars: QUESTIONS,
+        read: |s, names| entry(&s.agents.answers, first(names)),
+        write: |s, names, value| set_entry(&mut s.agents.answers, first(names), value),
+    },
+    key!("tasks.retries", whole(0, 100), May,
+        "Further attempts after a failed one.", s => s.tasks.retries),
+    key!("tasks.backoff", Kind::Duration, May,
+        "Wait before the first further attempt; it doubles each time.", s => s.tasks.backoff),
+    key!("tasks.backoff_max", Kind::Duration, May,
+        "Longest wait between attempts.", s => s.tasks.backoff_max),
+    key!("tasks.time_limit", Kind::Duration, May,
+        "An attempt is stopped after this.", s => s.tasks.time_limit),
+    key!("tasks.prompt_max", Kind::Size, MayNot,
+        "Longest prompt accepted.", s => s.tasks.prompt_max),
+    count!("tasks.queue_max", 1, 1_000_000, MayNot,
+        "Tasks waiting at most; one more is refused.", s => s.tasks.queue_max),
+    key!("worktree.setup", Kind::Text, Proposes,
+        "Command run once in each new worktree.", s => s.worktree.setup),
+    key!("worktree.setup_timeout", Kind::Duration, May,
+        "Time limit of the setup command.", s => s.worktree.setup_timeout),
+    key!("worktree.copy", Kind::List, Proposes,
+        "Untracked files copied from your checkout into each worktree (globs).", s => s.worktree.copy),
+    key!("worktree.link", Kind::List, Proposes,
+        "Untracked files or folders of your checkout linked into each worktree (globs).",
+        s => s.worktree.link),
+    key!("worktree.first_port", whole(1024, 65_000), MayNot,
+        "First port given to agents as `SQUAD_PORT`; slot n gets this plus (n - 1) × 10.",
+        s => s.worktree.first_port),
+    key!("verify.command", Kind::Text, Proposes,
+        "Command that checks a result in its worktree; exit status 0 means good.", s => s.verify.command),
+    key!("verify.timeout", Kind::Duration, May,
+        "Time limit of one run.", s => s.verify.timeout),
+    key!("verify.concurrency", whole(1, 64), MayNot,
+        "Verify commands running at a time.", s => s.verify.concurrency),
+    key!("verify.nice", whole(0, 19), MayNot,
+        "Niceness of verify commands.", s => s.verify.nice),
+    key!("verify.baseline", Kind::Bool, May,
+        "Run the verify command once per base commit first, so that failures that were there before are not blamed on an agent.",
+        s => s.verify.baseline),
+    key!("merge.strategy", Kind::Choice(&["squash", "merge", "rebase"]), May,
+        "How a task's commits become part of the target branch.", s => s.merge.strategy),
+    key!("merge.inbox", Kind::Text, May,
+        "Branch that collects merges, instead of the branch a task started from.", s => s.merge.inbox),
+    key!("endpoints", Kind::Endpoints, MayNot,
+        "Ollama servers. A layer that names any replaces those of the layers below. Without any, `OLLAMA_HOST` or `OLLAMA_BASE_URL` decides, else `http://127.0.0.1:11434`.",
+        s => s.endpoints),
+    key!("discovery.interval", Kind::Duration, MayNot,
+        "Between two looks at a healthy endpoint.", s => s.discovery.interval),
+    key!("discovery.backoff_max", Kind::Duration, MayNot,
+        "Longest wait before an unreachable endpoint is tried again.", s => s.discovery.backoff_max),
+    key!("discovery.timeout", Kind::Duration, MayNot,
+        "Time limit of one question to an endpoint.", s => s.discovery.timeout),
+    key!("models.default", Kind::Text, May,
+        "Model of tasks that name none, when no fitting one is loaded.", s => s.models.default),
+    for_every_model!(
+        "context",
+        CONTEXT,
+        "Pinned context in tokens (`num_ctx`), capped at what the model was trained for. 16384 unless said otherwise.",
+        context
+    ),
+    for_every_model!(
+        "temperature",
+        TEMPERATURE,
+        "Sampling temperature. Aider's own default is 0.",
+        temperature
+    ),
+    for_every_model!(
+        "edit_format",
+        EDIT_FORMAT,
+        "How the model writes its edits. Aider's own choice for the model unless said otherwise.",
+        edit_format
+    ),
+    for_every_model!(
+        "thinking",
+        Kind::Bool,
+        "Ask a model that can think to think. Off unless said otherwise.",
+        thinking
+    ),
+    Key {
+        path: "models.defaults.options.*",
+        kind: Kind::Scalar,
+        doc: "A further option of Ollama's (`top_p`, `num_predict`, …), passed on as it is.",
+        repository: Repository::May,
+        stars: &[],
+        read: |s, names| entry(&s.models.defaults.options, first(names)),
+        write: |s, names, value| set_entry(&mut s.models.defaults.options, first(names), value),
+    },
+    for_one_model!(
+        "context",
+        CONTEXT,
+        "As in `models.defaults`, for one model.",
+        context
+    ),
+    for_one_model!(
+        "temperature",
+        TEMPERATURE,
+        "As in `models.defaults`, for one model.",
+        temperature
+    ),
+    for_one_model!(
+        "edit_format",
+        EDIT_FORMAT,
+        "As in `models.defaults`, for one model.",
+        edit_format
+    ),
+    for_one_model!(
+        "thinking",
+        Kind::Bool,
+        "As in `models.defaults`, for one model.",
+        thinking
+    ),
+    Key {
+        path: "models.by_name.*.options.*",
+        kind: Kind::Scalar,
+        doc: "As in `models.defaults`, for one model.",
+        repository: Repository::May,
+        stars: &[],
+        read: |s, names| {
+            let tuning = s.models.by_name.get(first(names));
+            tuning.map_or(Value::Unset, |tuning| entry(&tuning.options, second(names)))
+        },
+        write: |s, names, value| {
+            let tuning = s.models.by_name.entry(first(names).to_owned()).or_default();
+            set_entry(&mut tuning.options, second(names), value);
+        },
+    },
+    key!("ui.colour", Kind::Choice(&["auto", "always", "never"]), MayNot,
+        "When to use colours; `auto` lets `NO_COLOR` and the terminal decide.", s => s.ui.colour),
+    key!("ui.ascii", Kind::Bool, MayNot,
+        "Draw with ASCII only. Decided by the locale unless said otherwise.", s => s.ui.ascii),
+    key!("ui.reduced_motion", Kind::Bool, MayNot,
+        "No moving glyphs.", s => s.ui.reduced_motion),
+    key!("log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), MayNot,
+        "How much the server writes to its log.", s => s.log.level),
+];
