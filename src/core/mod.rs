@@ -3,9 +3,12 @@
 //! Architecture invariant: no tokio, no IO, no clock, no randomness. Time comes in as an argument.
 
 pub mod agent;
+pub mod catalogue;
 pub mod command;
+pub mod endpoint;
 pub mod event;
 pub mod ids;
+pub mod model;
 pub mod settings;
 pub mod task;
 pub mod time;
