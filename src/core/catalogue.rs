@@ -8,6 +8,7 @@
 //!
 //! Invariant: pure. An endpoint whose health is unknown is never chosen.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -261,7 +262,7 @@ pub fn pick_model(
         .filter_map(|c| c.resident.map(|residency| (c, residency)))
         .max_by_key(|(c, residency)| {
             let roomy = residency.context_length.is_none_or(|n| n >= need_context);
-            (roomy, c.model.ability())
+            (roomy, c.model.ability(), Reverse(c.endpoint))
         });
     if let Some((candidate, _)) = resident {
         return Ok(candidate.chosen());
@@ -270,7 +271,7 @@ pub fn pick_model(
         return Ok(chosen);
     }
     fitting()
-        .max_by_key(|c| c.model.ability())
+        .max_by_key(|c| (c.model.ability(), Reverse(c.endpoint)))
         .map(Candidate::chosen)
         .ok_or(NoModel::NothingFits { need: need_context })
 }

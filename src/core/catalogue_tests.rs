@@ -201,16 +201,16 @@ fn nothing_differs_when_only_the_expiry_moved() {
 
 #[test]
 fn each_kind_of_difference_is_told_once() {
-    let (a, b, c) = ("a", "b", "c");
+    let (here, gone, fresh) = ("a", "b", "c");
     let old = catalogue(vec![
         (
-            a,
+            here,
             endpoint(
                 &[model("x:1b", 1, 1), model("y:1b", 1, 1)],
                 &[("x:1b", 1), ("y:1b", 1)],
             ),
         ),
-        (b, endpoint(&[], &[])),
+        (gone, endpoint(&[], &[])),
     ]);
     let renewed = Model {
         digest: "other".into(),
@@ -222,13 +222,15 @@ fn each_kind_of_difference_is_told_once() {
         },
         ..endpoint(&[renewed, model("z:1b", 1, 1)], &[("x:1b", 2)])
     };
-    let new = catalogue(vec![(a, after), (c, endpoint(&[], &[]))]);
-    let on_a = |name: &str| (EndpointName::from(a), ModelName::from(name));
+    let new = catalogue(vec![(here, after), (fresh, endpoint(&[], &[]))]);
+    let on_a = |name: &str| (EndpointName::from(here), ModelName::from(name));
     let ((e1, y), (e2, x), (e3, z)) = (on_a("y:1b"), on_a("x:1b"), on_a("z:1b"));
     let expected = vec![
-        Change::EndpointRemoved { endpoint: b.into() },
+        Change::EndpointRemoved {
+            endpoint: gone.into(),
+        },
         Change::EndpointUnknown {
-            endpoint: a.into(),
+            endpoint: here.into(),
             why: "refused".into(),
         },
         Change::ModelRemoved {
@@ -251,8 +253,12 @@ fn each_kind_of_difference_is_told_once() {
             endpoint: e2,
             model: x,
         },
-        Change::EndpointAdded { endpoint: c.into() },
-        Change::EndpointReachable { endpoint: c.into() },
+        Change::EndpointAdded {
+            endpoint: fresh.into(),
+        },
+        Change::EndpointReachable {
+            endpoint: fresh.into(),
+        },
     ];
     assert_eq!(diff(&old, &new), expected);
 }
