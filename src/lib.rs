@@ -2,9 +2,15 @@
 //!
 //! The map, in dependency order:
 //! - [`core`]: pure state machines, settings, commands and events.
-//! - [`pty`]: the terminal emulator and the encoding of keys.
+//! - [`engine`]: the only owner of the squad's state.
 //! - [`config`]: keys, layers, mistakes, trust and places.
+//! - [`pty`]: the terminal emulator and the encoding of keys.
+//! - [`gateway`]: the address all model traffic of the agents goes through.
+//! - [`api`]: the local HTTP face.
 
+pub mod api;
 pub mod config;
 pub mod core;
+pub mod engine;
+pub mod gateway;
 pub mod pty;

@@ -1,0 +1,371 @@
+//! The engine's loop: a batch of inputs, one durable transaction, then effects, replies, a view.
+//!
+//! It owns a thread (see [`EngineLoop::run`]), because a commit waits for the disk. While it waits,
+//! inputs gather, so that the next transaction carries all of them: group commit without a delay.
+//!
+//! When the store fails (a full disk) nothing of the batch has happened: the state is loaded again
+//! as soon as the store works, commands are refused meanwhile, and everything outstanding is asked
+//! for again, which makes the actors repeat what they reported.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::core::command::{Refusal, Reply, Request};
+use crate::core::event::Event;
+use crate::core::task::Task;
+use crate::core::{TaskId, Timestamp};
+
+use super::input::{Effect, Input};
+use super::journal::{EventFilter, Journal, JournalError, TaskFilter, Transaction};
+use super::state::{EngineSettings, FINISHED_KEPT, State};
+use super::update::{Answer, update};
+use super::view::View;
+
+/// Inputs waiting at most; senders wait when it is full.
+const INPUTS: usize = 1_024;
+/// Inputs taken into one transaction.
+const BATCH: usize = 256;
+/// Effects waiting at most; the engine waits when it is full.
+const EFFECTS: usize = 4_096;
+/// Between two tries to use a store that failed.
+const STORE_RETRY: Duration = Duration::from_secs(2);
+
+type ReplyTo = oneshot::Sender<Result<Reply, Refusal>>;
+
+enum Message {
+    Input(Box<Input>, Option<ReplyTo>),
+    Query(Query, oneshot::Sender<Result<QueryReply, JournalError>>),
+}
+
+/// A question to the store, answered by the engine's thread.
+#[derive(Debug, Clone)]
+pub enum Query {
+    /// One task.
+    Task(TaskId),
+    /// Tasks.
+    Tasks(TaskFilter),
+    /// Events.
+    Events(EventFilter),
+}
+
+/// The answer.
+#[derive(Debug, Clone)]
+pub enum QueryReply {
+    /// Tasks; one or none for [`Query::Task`].
+    Tasks(Vec<Task>),
+    /// Events.
+    Events(Vec<Event>),
+}
+
+/// The engine has stopped; nothing more is accepted.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the engine has stopped")]
+pub struct EngineStopped;
+
+/// How everybody else talks to the engine.
+#[derive(Debug, Clone)]
+pub struct EngineHandle {
+    messages: mpsc::Sender<Message>,
+    view: watch::Receiver<Arc<View>>,
+}
+
+impl EngineHandle {
+    /// Asks for something; answered when it is durable.
+    pub async fn command(&self, request: Request) -> Result<Reply, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Input(Box::new(Input::Command(request)), Some(reply));
+        let gone = || Refusal::unavailable("the server is stopping").hint("try again");
+        if self.messages.send(message).await.is_err() {
+            return Err(gone());
+        }
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Reports a fact.
+    pub async fn report(&self, input: Input) -> Result<(), EngineStopped> {
+        let message = Message::Input(Box::new(input), None);
+        self.messages.send(message).await.map_err(|_| EngineStopped)
+    }
+
+    /// Asks the store.
+    pub async fn query(&self, query: Query) -> Result<QueryReply, JournalError> {
+        let gone = || JournalError::Broken("the engine has stopped".into());
+        let (reply, answer) = oneshot::channel();
+        self.messages
+            .send(Message::Query(query, reply))
+            .await
+            .map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// The latest view, and a way to wait for the next.
+    pub fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+}
+
+/// The loop and what it owns.
+pub struct EngineLoop<J> {
+    journal: J,
+    state: State,
+    settings: EngineSettings,
+    messages: mpsc::Receiver<Message>,
+    effects: mpsc::Sender<Effect>,
+    view: watch::Sender<Arc<View>>,
+    store_fault: Option<String>,
+    later: HashMap<TaskId, Vec<ReplyTo>>,
+    clock: fn() -> Timestamp,
+}
+
+impl<J: Journal> EngineLoop<J> {
+    /// Takes an epoch, loads the state; effects come out of the receiver.
+    pub fn start(
+        mut journal: J,
+        settings: EngineSettings,
+        clock: fn() -> Timestamp,
+    ) -> Result<(Self, EngineHandle, mpsc::Receiver<Effect>), JournalError> {
+        let epoch = journal.begin_epoch()?;
+        let loaded = journal.load(FINISHED_KEPT)?;
+        let state = State::from_loaded(settings.clone(), epoch, loaded);
+        let (sender, messages) = mpsc::channel(INPUTS);
+        let (effects, effects_out) = mpsc::channel(EFFECTS);
+        let (view, view_out) = watch::channel(Arc::new(state.view(clock(), None)));
+        let engine = Self {
+            journal,
+            state,
+            settings,
+            messages,
+            effects,
+            view,
+            store_fault: None,
+            later: HashMap::new(),
+            clock,
+        };
+        Ok((
+            engine,
+            EngineHandle {
+                messages: sender,
+                view: view_out,
+            },
+            effects_out,
+        ))
+    }
+
+    /// The state as loaded, for adoption before the loop runs.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Runs until every handle is gone or a newer epoch has taken over.
+    ///
+    /// # Errors
+    /// The store was fenced by a newer server.
+    pub async fn run(mut self) -> Result<(), JournalError> {
+        self.resume().await;
+        loop {
+            let Some(batch) = self.gather().await else {
+                return Ok(());
+            };
+            self.turn(batch).await?;
+        }
+    }
+
+    /// Asks again for everything outstanding.
+    async fn resume(&mut self) {
+        let effects: Vec<Effect> = self
+            .state
+            .tasks
+            .values()
+            .filter_map(State::outstanding)
+            .collect();
+        for effect in effects {
+            self.emit(effect).await;
+        }
+    }
+
+    async fn emit(&self, effect: Effect) {
+        if self.effects.send(effect).await.is_err() {
+            tracing::debug!("nobody carries out effects any more");
+        }
+    }
+
+    /// Waits for the first message or deadline, then takes what is there.
+    async fn gather(&mut self) -> Option<Vec<Message>> {
+        let first = match self.wait_for() {
+            None => self.messages.recv().await?,
+            Some(wait) => match tokio::time::timeout(wait, self.messages.recv()).await {
+                Ok(message) => message?,
+                Err(_) => Message::Input(Box::new(Input::Tick), None),
+            },
+        };
+        let mut batch = vec![first];
+        while batch.len() < BATCH {
+            let Ok(message) = self.messages.try_recv() else {
+                break;
+            };
+            batch.push(message);
+        }
+        Some(batch)
+    }
+
+    fn wait_for(&self) -> Option<Duration> {
+        if self.store_fault.is_some() {
+            return Some(STORE_RETRY);
+        }
+        self.state
+            .deadline()
+            .map(|moment| moment.since((self.clock)()))
+    }
+
+    async fn turn(&mut self, batch: Vec<Message>) -> Result<(), JournalError> {
+        if self.store_fault.is_some() {
+            self.recover().await;
+        }
+        let mut replies = Vec::new();
+        let mut effects = Vec::new();
+        for message in batch {
+            match message {
+                Message::Query(query, reply) => {
+                    let answer = self.answer(&query);
+                    drop(reply.send(answer));
+                }
+                Message::Input(input, reply) => {
+                    self.apply(*input, reply, &mut replies, &mut effects);
+                }
+            }
+        }
+        match self.commit() {
+            Ok(()) => self.carry_out(effects, replies).await,
+            Err(fenced @ JournalError::Fenced { .. }) => return Err(fenced),
+            Err(error) => self.fail(&error, replies),
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        input: Input,
+        reply: Option<ReplyTo>,
+        replies: &mut Vec<(ReplyTo, Result<Reply, Refusal>)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(fault) = &self.store_fault {
+            if let Some(reply) = reply {
+                replies.push((reply, Err(store_refusal(fault))));
+            }
+            return;
+        }
+        let outcome = update(&mut self.state, input, (self.clock)());
+        effects.extend(outcome.effects);
+        for (task, result) in outcome.later {
+            for waiting in self.later.remove(&task).unwrap_or_default() {
+                replies.push((waiting, result.clone()));
+            }
+        }
+        match (outcome.answer, reply) {
+            (Some(Answer::Now(result)), Some(reply)) => replies.push((reply, result)),
+            (Some(Answer::When(task)), Some(reply)) => {
+                self.later.entry(task).or_default().push(reply);
+            }
+            (None | Some(_), _) => {}
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), JournalError> {
+        let transaction = Transaction {
+            epoch: self.state.epoch,
+            tasks: std::mem::take(&mut self.state.dirty)
+                .into_iter()
+                .filter_map(|id| self.state.tasks.get(&id).cloned())
+                .collect(),
+            events: std::mem::take(&mut self.state.fresh),
+            paused: self.state.paused,
+            next_task: self.state.next_task,
+        };
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        self.journal.commit(&transaction)
+    }
+
+    async fn carry_out(
+        &mut self,
+        effects: Vec<Effect>,
+        replies: Vec<(ReplyTo, Result<Reply, Refusal>)>,
+    ) {
+        for effect in effects {
+            self.emit(effect).await;
+        }
+        for (reply, result) in replies {
+            drop(reply.send(result));
+        }
+        self.state.forget_finished();
+    }
+
+    fn fail(&mut self, error: &JournalError, replies: Vec<(ReplyTo, Result<Reply, Refusal>)>) {
+        tracing::error!(%error, "the store failed; nothing is accepted until it works again");
+        let fault = error.to_string();
+        for (reply, _) in replies {
+            drop(reply.send(Err(store_refusal(&fault))));
+        }
+        self.store_fault = Some(fault);
+    }
+
+    /// Loads the state again; on success asks again for everything outstanding.
+    async fn recover(&mut self) {
+        let loaded = match self.journal.load(FINISHED_KEPT) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.store_fault = Some(error.to_string());
+                return;
+            }
+        };
+        let old = std::mem::take(&mut self.state);
+        self.state = State::from_loaded(self.settings.clone(), old.epoch, loaded);
+        self.state.catalogue = old.catalogue;
+        self.state.installation = old.installation;
+        self.state.reports = old.reports;
+        let probe = Transaction {
+            epoch: self.state.epoch,
+            paused: self.state.paused,
+            next_task: self.state.next_task,
+            ..Transaction::default()
+        };
+        if let Err(error) = self.journal.commit(&probe) {
+            self.store_fault = Some(error.to_string());
+            return;
+        }
+        tracing::info!("the store works again");
+        self.store_fault = None;
+        self.resume().await;
+    }
+
+    fn answer(&mut self, query: &Query) -> Result<QueryReply, JournalError> {
+        match query {
+            Query::Task(id) => {
+                if let Some(task) = self.state.tasks.get(id) {
+                    return Ok(QueryReply::Tasks(vec![Task::clone(task)]));
+                }
+                Ok(QueryReply::Tasks(
+                    self.journal.task(*id)?.into_iter().collect(),
+                ))
+            }
+            Query::Tasks(filter) => Ok(QueryReply::Tasks(self.journal.tasks(filter)?)),
+            Query::Events(filter) => Ok(QueryReply::Events(self.journal.events(filter)?)),
+        }
+    }
+
+    fn publish(&self) {
+        let view = self.state.view((self.clock)(), self.store_fault.clone());
+        self.view.send_replace(Arc::new(view));
+    }
+}
+
+fn store_refusal(fault: &str) -> Refusal {
+    Refusal::unavailable(format!("nothing can be recorded at the moment: {fault}"))
+        .hint("free some disk space; agents go on, and the squad goes on by itself afterwards")
+}

@@ -1,0 +1,206 @@
+//! The state of the squad and the questions that can be asked of it without changing it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::core::agent::AgentReport;
+use crate::core::catalogue::Catalogue;
+use crate::core::event::Event;
+use crate::core::settings::{ModelSettings, TaskSettings};
+use crate::core::task::{Task, TaskState};
+use crate::core::{AgentSlot, Epoch, TaskId, Timestamp};
+
+use super::input::Effect;
+use super::journal::Loaded;
+use super::view::{AgentView, Installation, View};
+
+/// Finished tasks kept in memory; older ones are asked of the store.
+pub const FINISHED_KEPT: usize = 500;
+/// Events kept in memory for the dashboards.
+pub const EVENTS_KEPT: usize = 200;
+
+/// The settings the engine decides by.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EngineSettings {
+    /// Slots.
+    pub slots: u16,
+    /// Retry policy and limits.
+    pub tasks: TaskSettings,
+    /// Models.
+    pub models: ModelSettings,
+    /// The squad of `warpsquad demo`.
+    pub demo: bool,
+    /// Version shown.
+    pub version: String,
+    /// Process shown.
+    pub pid: u32,
+}
+
+/// Everything the engine knows.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// What it decides by.
+    pub settings: EngineSettings,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Unfinished tasks and the latest finished ones.
+    pub tasks: BTreeMap<TaskId, Arc<Task>>,
+    /// Number of the next task.
+    pub next_task: u64,
+    /// Number of the next event.
+    pub next_event: u64,
+    /// Nothing is assigned.
+    pub paused: bool,
+    /// What agents say of themselves.
+    pub reports: BTreeMap<AgentSlot, AgentReport>,
+    /// Endpoints and models.
+    pub catalogue: Arc<Catalogue>,
+    /// Whether Aider is there.
+    pub installation: Installation,
+    /// Why queued tasks are not assigned.
+    pub waiting: BTreeMap<TaskId, String>,
+    /// The last events.
+    pub events: VecDeque<Arc<Event>>,
+    /// Changed since the last commit.
+    pub dirty: BTreeSet<TaskId>,
+    /// Recorded since the last commit.
+    pub fresh: Vec<Arc<Event>>,
+    /// `paused` changed since the last commit.
+    pub paused_dirty: bool,
+}
+
+impl State {
+    /// The state after a start: what the store holds, nothing known of agents and models.
+    pub fn from_loaded(settings: EngineSettings, epoch: Epoch, loaded: Loaded) -> Self {
+        let tasks = loaded
+            .tasks
+            .into_iter()
+            .map(|task| (task.id, Arc::new(task)))
+            .collect();
+        Self {
+            settings,
+            epoch,
+            tasks,
+            next_task: loaded.next_task.max(1),
+            next_event: loaded.next_event.max(1),
+            paused: loaded.paused,
+            events: loaded.recent.into_iter().map(Arc::new).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Slots that no task holds, lowest first.
+    pub fn free_slots(&self) -> Vec<AgentSlot> {
+        let held: BTreeSet<AgentSlot> =
+            self.tasks.values().filter_map(|task| task.slot()).collect();
+        (1..=self.settings.slots)
+            .map(AgentSlot)
+            .filter(|slot| !held.contains(slot))
+            .collect()
+    }
+
+    /// The task that holds `slot`.
+    pub fn holder(&self, slot: AgentSlot) -> Option<&Arc<Task>> {
+        self.tasks.values().find(|task| task.slot() == Some(slot))
+    }
+
+    /// Tasks that are not finished.
+    pub fn unfinished(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.values().filter(|task| !task.state.is_final())
+    }
+
+    /// The effect a task is waiting for, as after a restart; asking twice does no harm.
+    pub fn outstanding(task: &Arc<Task>) -> Option<Effect> {
+        let shared = Arc::clone(task);
+        match task.state {
+            TaskState::Assigned => Some(Effect::Prepare(shared)),
+            TaskState::Running => Some(Effect::RunAgent(shared)),
+            TaskState::Verifying => Some(Effect::Verify(shared)),
+            TaskState::Merging => Some(Effect::Merge(shared, task.spec.strategy)),
+            _ if task.archiving => Some(Effect::Archive(shared)),
+            _ => None,
+        }
+    }
+
+    /// The next moment at which something is due without any input.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.unfinished()
+            .flat_map(|task| self.deadlines(task))
+            .min()
+    }
+
+    fn deadlines(&self, task: &Task) -> impl Iterator<Item = Timestamp> {
+        let waits = matches!(task.state, TaskState::Queued | TaskState::Failed);
+        let expires = matches!(task.state, TaskState::Queued | TaskState::Blocked);
+        let not_before = task.not_before.filter(|_| waits);
+        let ttl = task
+            .spec
+            .ttl_ms
+            .filter(|_| expires)
+            .map(|ttl| Timestamp(task.created.0 + ttl));
+        let limit = self.time_limit_of(task);
+        [not_before, ttl, limit].into_iter().flatten()
+    }
+
+    /// When the attempt under way is stopped.
+    pub fn time_limit_of(&self, task: &Task) -> Option<Timestamp> {
+        task.slot()?;
+        let started = task.attempt()?.started;
+        Some(started.plus(self.settings.tasks.time_limit))
+    }
+
+    /// Forgets the oldest finished tasks beyond what is kept.
+    pub fn forget_finished(&mut self) {
+        let finished: Vec<TaskId> = self
+            .tasks
+            .values()
+            .filter(|task| task.state.is_final() && !task.archiving)
+            .map(|task| task.id)
+            .collect();
+        let excess = finished.len().saturating_sub(FINISHED_KEPT);
+        for id in finished.into_iter().take(excess) {
+            if !self.dirty.contains(&id) {
+                self.tasks.remove(&id);
+            }
+        }
+    }
+
+    /// The snapshot for everybody else.
+    pub fn view(&self, now: Timestamp, store_fault: Option<String>) -> View {
+        View {
+            epoch: self.epoch,
+            at: now,
+            version: self.settings.version.clone(),
+            pid: self.settings.pid,
+            paused: self.paused,
+            demo: self.settings.demo,
+            installation: self.installation.clone(),
+            store_fault,
+            agents: (1..=self.settings.slots)
+                .map(|n| self.agent_view(AgentSlot(n)))
+                .collect(),
+            tasks: self.tasks.values().cloned().collect(),
+            waiting: self.waiting.clone(),
+            catalogue: Arc::clone(&self.catalogue),
+            events: self.events.iter().cloned().collect(),
+        }
+    }
+
+    fn agent_view(&self, slot: AgentSlot) -> AgentView {
+        let task = self.holder(slot);
+        let attempt = task.and_then(|task| task.attempt());
+        AgentView {
+            slot,
+            task: task.map(|task| task.id),
+            title: task.map(|task| task.spec.title()).unwrap_or_default(),
+            model: attempt
+                .map(|attempt| attempt.model.clone())
+                .unwrap_or_default(),
+            endpoint: attempt
+                .map(|attempt| attempt.endpoint.clone())
+                .unwrap_or_default(),
+            since: attempt.map(|attempt| attempt.started),
+            report: self.reports.get(&slot).cloned().unwrap_or_default(),
+        }
+    }
+}
