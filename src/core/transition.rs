@@ -23,7 +23,6 @@ pub(super) fn next_state(task: &Task, event: &TaskEvent) -> Option<TaskState> {
             _ => S::Queued,
         }),
         (S::Queued, E::Assigned { .. }) => Some(S::Assigned),
-        (S::Queued, E::Held { .. }) => Some(S::Queued),
         (S::Assigned, E::Prepared { .. }) | (S::Running, E::Delivered) => Some(S::Running),
         (S::Running, E::Settled { .. }) => Some(S::Verifying),
         (S::Verifying, E::Verified { .. }) | (S::Merging, E::MergeRefused { .. }) => {
@@ -40,7 +39,7 @@ pub(super) fn next_state(task: &Task, event: &TaskEvent) -> Option<TaskState> {
         (S::Review, E::MergeStarted) => Some(S::Merging),
         (S::Merging, E::Merged { .. }) => Some(S::Merged),
         (S::Review, E::Merged { commit: None }) if !task.has_commits() => Some(S::Merged),
-        (S::Review, E::Revised { .. }) => Some(S::Queued),
+        (S::Queued, E::Held { .. }) | (S::Review, E::Revised { .. }) => Some(S::Queued),
         (S::Review | S::Failed | S::Dead, E::Discarded) => Some(S::Discarded),
         (S::Discarded | S::Cancelled | S::Dead, E::Restored { .. }) => Some(S::Review),
         (

@@ -87,7 +87,10 @@ impl EngineHandle {
     /// Reports a fact.
     pub async fn report(&self, input: Input) -> Result<(), EngineStopped> {
         let message = Message::Input(Box::new(input), None);
-        self.messages.send(message).await.map_err(|_| EngineStopped)
+        self.messages
+            .send(message)
+            .await
+            .map_err(|_closed| EngineStopped)
     }
 
     /// Asks the store.
@@ -97,8 +100,8 @@ impl EngineHandle {
         self.messages
             .send(Message::Query(query, reply))
             .await
-            .map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+            .map_err(|_closed| gone())?;
+        answer.await.map_err(|_closed| gone())?
     }
 
     /// The latest view, and a way to wait for the next.

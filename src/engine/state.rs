@@ -15,9 +15,9 @@ use super::journal::Loaded;
 use super::view::{AgentView, Installation, View};
 
 /// Finished tasks kept in memory; older ones are asked of the store.
-pub const FINISHED_KEPT: usize = 500;
+pub(super) const FINISHED_KEPT: usize = 500;
 /// Events kept in memory for the dashboards.
-pub const EVENTS_KEPT: usize = 200;
+pub(super) const EVENTS_KEPT: usize = 200;
 
 /// The settings the engine decides by.
 #[derive(Debug, Clone, Default, PartialEq)]

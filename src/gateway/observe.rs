@@ -81,8 +81,10 @@ impl Observation {
     pub(super) fn chunk(&mut self, bytes: &[u8]) {
         let now = Instant::now();
         let first = *self.first_byte.get_or_insert(now);
-        let newlines = bytes.iter().filter(|&&byte| byte == b'\n').count();
-        self.lines += u32::try_from(newlines).unwrap_or(u32::MAX);
+        let lines = bytes.split(|&byte| byte == b'\n').count() - 1;
+        self.lines = self
+            .lines
+            .saturating_add(u32::try_from(lines).unwrap_or(u32::MAX));
         self.tail.extend_from_slice(bytes);
         let excess = self.tail.len().saturating_sub(TAIL);
         if excess > 0 {

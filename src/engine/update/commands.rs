@@ -20,8 +20,8 @@ pub(super) fn command(step: &mut Step<'_>, request: Request) {
         Command::Discard { task } => Answer::Now(discard(step, task)),
         Command::Restore { task } => restore(step, task),
         Command::MarkSeen { task } => Answer::Now(simple(step, task, TaskEvent::Seen)),
-        Command::Pause => Answer::Now(pause(step, Queue::Paused)),
-        Command::Resume => Answer::Now(pause(step, Queue::Running)),
+        Command::Pause => Answer::Now(Ok(set_queue(step, Queue::Paused))),
+        Command::Resume => Answer::Now(Ok(set_queue(step, Queue::Running))),
         Command::StopAll => Answer::Now(stop_all(step)),
         Command::Answer { slot, text } => {
             Answer::Now(to_agent(step, slot, Effect::Answer { slot, text }))
@@ -36,6 +36,7 @@ pub(super) fn command(step: &mut Step<'_>, request: Request) {
     step.outcome.answer = Some(answer);
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Queue {
     Paused,
     Running,
@@ -179,8 +180,8 @@ fn restore(step: &mut Step<'_>, id: TaskId) -> Answer {
     Answer::When(id)
 }
 
-fn pause(step: &mut Step<'_>, queue: Queue) -> Result<Reply, Refusal> {
-    let paused = matches!(queue, Queue::Paused);
+fn set_queue(step: &mut Step<'_>, queue: Queue) -> Reply {
+    let paused = queue == Queue::Paused;
     if step.state.paused != paused {
         step.state.paused = paused;
         step.state.paused_dirty = true;
@@ -190,7 +191,7 @@ fn pause(step: &mut Step<'_>, queue: Queue) -> Result<Reply, Refusal> {
             SquadEvent::Resumed
         });
     }
-    Ok(Reply::Done)
+    Reply::Done
 }
 
 fn stop_all(step: &mut Step<'_>) -> Result<Reply, Refusal> {

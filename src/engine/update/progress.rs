@@ -38,13 +38,8 @@ pub(super) fn attempt(step: &mut Step<'_>, id: TaskId, number: u32, fact: Fact) 
             schedule::recorded(step, id, TaskEvent::Prepared { workplace });
             step.proceed(id);
         }
-        (TaskState::Running, Fact::Delivered) => {
-            if task
-                .attempt()
-                .is_some_and(|attempt| attempt.delivered.is_none())
-            {
-                schedule::recorded(step, id, TaskEvent::Delivered);
-            }
+        (TaskState::Running, Fact::Delivered) if !is_delivered(&task) => {
+            schedule::recorded(step, id, TaskEvent::Delivered);
         }
         (
             TaskState::Running,
@@ -88,6 +83,11 @@ pub(super) fn attempt(step: &mut Step<'_>, id: TaskId, number: u32, fact: Fact) 
         }
         _ => {}
     }
+}
+
+fn is_delivered(task: &Task) -> bool {
+    task.attempt()
+        .is_some_and(|attempt| attempt.delivered.is_some())
 }
 
 fn lost(step: &mut Step<'_>, task: &Arc<Task>, why: String, kept: String) {

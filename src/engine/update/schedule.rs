@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::TaskId;
-use crate::core::catalogue::pick_model;
+use crate::core::catalogue::{NoModel, pick_model};
+use crate::core::endpoint::EndpointName;
 use crate::core::event::TaskEvent;
+use crate::core::model::ModelName;
 use crate::core::task::{Task, TaskState};
 
 use super::super::input::Effect;
@@ -101,16 +103,14 @@ pub(super) fn assign(step: &mut Step<'_>) {
             }
             continue;
         }
-        let wanted = task.spec.model.as_deref();
-        let models = &step.state.settings.models;
-        match pick_model(&step.state.catalogue, wanted, models.default.as_deref()) {
-            Ok(choice) => {
+        match choose_model(step, &task) {
+            Ok((endpoint, model)) => {
                 let Some(slot) = slots.next() else { return };
                 let event = TaskEvent::Assigned {
                     slot,
-                    model: choice.model.to_string(),
-                    endpoint: choice.endpoint.to_string(),
-                    reason: choice.reason,
+                    reason: reason(step, &task, &endpoint, &model).to_owned(),
+                    model: model.to_string(),
+                    endpoint: endpoint.to_string(),
                 };
                 recorded(step, task.id, event);
                 step.state.reports.remove(&slot);
@@ -120,6 +120,56 @@ pub(super) fn assign(step: &mut Step<'_>) {
                 step.state.waiting.insert(task.id, why.to_string());
             }
         }
+    }
+}
+
+fn choose_model(step: &Step<'_>, task: &Task) -> Result<(EndpointName, ModelName), NoModel> {
+    let models = &step.state.settings.models;
+    let wanted = task.spec.model.as_deref().map(ModelName::new);
+    let default = models.default.as_deref().map(ModelName::new);
+    let need = task
+        .spec
+        .model
+        .as_deref()
+        .or(models.default.as_deref())
+        .and_then(|name| models.tuning(name).context)
+        .or(models.defaults.context)
+        .unwrap_or(0);
+    pick_model(
+        &step.state.catalogue,
+        wanted.as_ref(),
+        default.as_ref(),
+        need,
+    )
+}
+
+fn reason(
+    step: &Step<'_>,
+    task: &Task,
+    endpoint: &EndpointName,
+    model: &ModelName,
+) -> &'static str {
+    let resident = step
+        .state
+        .catalogue
+        .endpoints
+        .get(endpoint)
+        .is_some_and(|endpoint| endpoint.resident.contains_key(model));
+    let default = step
+        .state
+        .settings
+        .models
+        .default
+        .as_deref()
+        .map(ModelName::new);
+    if task.spec.model.is_some() {
+        "named by the task"
+    } else if resident {
+        "resident"
+    } else if default.is_some_and(|default| default.is_same(model)) {
+        "the configured default"
+    } else {
+        "the most capable installed"
     }
 }
 
