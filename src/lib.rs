@@ -7,10 +7,12 @@
 //! - [`pty`]: the terminal emulator and the encoding of keys.
 //! - [`gateway`]: the address all model traffic of the agents goes through.
 //! - [`api`]: the local HTTP face.
+//! - [`keeper`]: the process that outlives servers, and its client.
 
 pub mod api;
 pub mod config;
 pub mod core;
 pub mod engine;
 pub mod gateway;
+pub mod keeper;
 pub mod pty;

@@ -9,6 +9,7 @@ mod palette;
 pub mod screen;
 pub mod size;
 pub mod snapshot;
+pub mod spawn;
 
 pub use guard::Guard;
 pub use screen::Screen;

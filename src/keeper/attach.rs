@@ -1,0 +1,127 @@
+//! Reading a job's terminal while the keeper does not.
+//!
+//! Invariant: bytes are in the ring before the caller sees them, so whatever happens next, the
+//! next reader finds them there.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use bytes::Bytes;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::client::KeeperClient;
+use super::platform;
+use super::protocol::{Attached, JobId, Request};
+use super::ring::Ring;
+
+/// Pty reads return about 4 KiB whatever is offered; a few of them fit.
+const READ_SIZE: usize = 16 << 10;
+
+/// The reading end of a job's terminal. Dropping it gives reading back to the keeper.
+#[derive(Debug)]
+pub struct AttachedPty {
+    client: KeeperClient,
+    id: JobId,
+    master: AsyncFd<OwnedFd>,
+    ring: Ring,
+    attached: Attached,
+    buffer: Vec<u8>,
+}
+
+impl AttachedPty {
+    pub(super) fn new(
+        client: KeeperClient,
+        id: JobId,
+        master: OwnedFd,
+        ring: OwnedFd,
+        attached: Attached,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            client,
+            id,
+            master: platform::watch(master, Interest::READABLE)?,
+            ring: Ring::from_fd(ring)?,
+            attached,
+            buffer: vec![0; READ_SIZE],
+        })
+    }
+
+    /// Cursor and size at the moment of attaching.
+    pub fn attached(&self) -> Attached {
+        self.attached
+    }
+
+    /// What the terminal said before, as far as it is kept: the cursor of the first byte, and the
+    /// bytes. After reading has begun it contains what was read, too.
+    pub fn history(&self) -> io::Result<(u64, Vec<u8>)> {
+        self.ring.read_all()
+    }
+
+    /// The ring's cursor now: every byte before it was returned by [`Self::read`] or is part of
+    /// [`Self::history`].
+    pub fn cursor(&self) -> io::Result<u64> {
+        self.ring.cursor()
+    }
+
+    /// The next bytes; `None` when the job has ended and everything was read. Cancel-safe.
+    ///
+    /// Fails with `ConnectionAborted` when the connection to the keeper is lost: reading is the
+    /// keeper's, or another server's, from then on.
+    pub async fn read(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            let mut ready = tokio::select! {
+                biased;
+                () = self.client.disconnected() => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::ConnectionAborted,
+                        "the connection to the keeper is lost",
+                    ));
+                }
+                ready = self.master.readable() => ready?,
+            };
+            let buffer = self.buffer.as_mut_slice();
+            match ready.try_io(|master| Ok(rustix::io::read(master, &mut *buffer)?)) {
+                Ok(read) => {
+                    let Some(count) = ended_as_none(read)? else {
+                        return Ok(None);
+                    };
+                    let bytes = self.buffer.get(..count).unwrap_or_default();
+                    self.ring.append(bytes)?;
+                    return Ok(Some(Bytes::copy_from_slice(bytes)));
+                }
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+impl AttachedPty {
+    /// Ends reading without telling the keeper, who is told by the caller; returns the job's id.
+    pub(super) fn close(mut self) -> JobId {
+        std::mem::take(&mut self.id)
+    }
+}
+
+impl Drop for AttachedPty {
+    fn drop(&mut self) {
+        if !self.id.is_empty() {
+            self.client.post(&Request::Detach {
+                id: std::mem::take(&mut self.id),
+            });
+        }
+    }
+}
+
+/// A pty whose other side is closed fails with `EIO` on Linux and reads nothing on macOS.
+pub(super) fn ended_as_none(read: io::Result<usize>) -> io::Result<Option<usize>> {
+    match read {
+        Ok(0) => Ok(None),
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            Ok(None)
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Some(0)),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,124 @@
+//! Starting a keeper that outlives whoever needs it.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+use super::leftovers::{DATA_VARIABLE, JOB_VARIABLE, KEEPER_VARIABLE};
+use super::options::{ALREADY_RUNNING_CODE, KeeperOptions, Session};
+use super::platform;
+
+/// A keeper listens within milliseconds; only an overloaded machine needs more.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why no keeper runs.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The log file or its directory cannot be made.
+    #[error("cannot write {}", path.display())]
+    Log {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The process could not be started.
+    #[error("cannot start the keeper")]
+    Start(#[source] io::Error),
+    /// It ended at once; its log says why.
+    #[error("the keeper ended at once ({status}); see {}", log.display())]
+    Ended {
+        /// How.
+        status: ExitStatus,
+        /// Where it says why.
+        log: PathBuf,
+    },
+    /// It does not answer.
+    #[error("the keeper does not answer at {}; see {}", socket.display(), log.display())]
+    Silent {
+        /// Where it should listen.
+        socket: PathBuf,
+        /// Where it may say why.
+        log: PathBuf,
+    },
+}
+
+/// Makes sure that a keeper answers at the socket, starting one (detached) if none does. Several
+/// callers at once end up with one keeper.
+pub async fn ensure_running(options: &KeeperOptions) -> Result<(), LaunchError> {
+    let socket = options.paths.socket();
+    if answers(&socket).await {
+        return Ok(());
+    }
+    let mut keeper = start(options)?;
+    let log = options.paths.log();
+    let deadline = Instant::now() + START_TIMEOUT;
+    let mut pause = FIRST_PAUSE;
+    while Instant::now() < deadline {
+        if answers(&socket).await {
+            return Ok(());
+        }
+        if let Some(status) = keeper.try_wait().map_err(LaunchError::Start)? {
+            // Another caller's keeper was faster; it may not listen yet.
+            if status.code() != Some(i32::from(ALREADY_RUNNING_CODE)) {
+                return Err(LaunchError::Ended { status, log });
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    Err(LaunchError::Silent { socket, log })
+}
+
+async fn answers(socket: &Path) -> bool {
+    UnixStream::connect(socket).await.is_ok()
+}
+
+fn start(options: &KeeperOptions) -> Result<Child, LaunchError> {
+    let mut options = options.clone();
+    options.session = Session::Detached;
+    for path in [&mut options.paths.runtime, &mut options.paths.data] {
+        *path = std::path::absolute(&*path).map_err(LaunchError::Start)?;
+    }
+    let log = open_log(&options.paths.log())?;
+    Command::new(platform::own_program().map_err(LaunchError::Start)?)
+        .args(options.to_args())
+        .current_dir("/")
+        // Whoever starts a keeper from inside a job must not pass for that job's keeper.
+        .env_remove(JOB_VARIABLE)
+        .env_remove(KEEPER_VARIABLE)
+        .env_remove(DATA_VARIABLE)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .map_err(LaunchError::Start)
+}
+
+fn open_log(path: &Path) -> Result<File, LaunchError> {
+    let failed = |source| LaunchError::Log {
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(directory) = path.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(failed)?;
+    }
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)
+}
