@@ -8,7 +8,9 @@
 //! - [`gateway`]: the address all model traffic of the agents goes through.
 //! - [`api`]: the local HTTP face.
 //! - [`keeper`]: the process that outlives servers, and its client.
+//! - [`agents`]: Aider processes: how they are started, read, answered and judged.
 
+pub mod agents;
 pub mod api;
 pub mod config;
 pub mod core;

@@ -1,0 +1,3 @@
+//! Agents: real Aider processes that work on tasks.
+
+pub mod aider;
