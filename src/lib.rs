@@ -9,12 +9,16 @@
 //! - [`api`]: the local HTTP face.
 //! - [`keeper`]: the process that outlives servers, and its client.
 //! - [`agents`]: Aider processes: how they are started, read, answered and judged.
+//! - [`ollama`]: Ollama's HTTP API: wire types, client, stream.
+//! - [`discovery`]: looks at endpoints and reports their models and residency.
 
 pub mod agents;
 pub mod api;
 pub mod config;
 pub mod core;
+pub mod discovery;
 pub mod engine;
 pub mod gateway;
 pub mod keeper;
+pub mod ollama;
 pub mod pty;
