@@ -3,6 +3,7 @@
 //! The map, in dependency order:
 //! - [`core`]: pure state machines, settings, commands and events.
 //! - [`engine`]: the only owner of the squad's state.
+//! - [`store`]: the journal on SQLite, and in memory.
 //! - [`config`]: keys, layers, mistakes, trust and places.
 //! - [`pty`]: the terminal emulator and the encoding of keys.
 //! - [`gateway`]: the address all model traffic of the agents goes through.
@@ -22,3 +23,4 @@ pub mod gateway;
 pub mod keeper;
 pub mod ollama;
 pub mod pty;
+pub mod store;
