@@ -12,6 +12,7 @@
 //! - [`agents`]: Aider processes: how they are started, read, answered and judged.
 //! - [`ollama`]: Ollama's HTTP API: wire types, client, stream.
 //! - [`discovery`]: looks at endpoints and reports their models and residency.
+//! - [`git`]: worktrees, diffs and merges through the git command line.
 
 pub mod agents;
 pub mod api;
@@ -20,6 +21,7 @@ pub mod core;
 pub mod discovery;
 pub mod engine;
 pub mod gateway;
+pub mod git;
 pub mod keeper;
 pub mod ollama;
 pub mod pty;

@@ -1,0 +1,290 @@
+//! A repository as the user has it: where it is, what kind it is, who commits in it.
+
+use std::path::{Path, PathBuf};
+
+use super::command::Git;
+use super::{GitError, LfsState};
+
+/// A repository that a squad can work in: it has a checkout and at least one commit.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    pub(super) git: Git,
+    pub(super) top: PathBuf,
+    pub(super) common: PathBuf,
+    is_worktree: bool,
+    is_submodule: bool,
+    head: Head,
+}
+
+/// Where `HEAD` is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Head {
+    /// On a branch.
+    Branch {
+        /// Its name without `refs/heads/`.
+        name: String,
+        /// Its commit.
+        commit: String,
+    },
+    /// On no branch.
+    Detached {
+        /// The commit.
+        commit: String,
+    },
+}
+
+impl Head {
+    /// The commit checked out.
+    pub fn commit(&self) -> &str {
+        match self {
+            Self::Branch { commit, .. } | Self::Detached { commit } => commit,
+        }
+    }
+
+    /// The branch checked out, none when detached.
+    pub fn branch(&self) -> Option<&str> {
+        match self {
+            Self::Branch { name, .. } => Some(name),
+            Self::Detached { .. } => None,
+        }
+    }
+}
+
+/// Who commits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// `user.name`
+    pub name: String,
+    /// `user.email`
+    pub email: String,
+}
+
+impl Repository {
+    /// Opens the repository that holds `path`, or says why a squad cannot work in it.
+    pub async fn open(path: &Path) -> Result<Self, GitError> {
+        Self::open_with(Git::default(), path).await
+    }
+
+    /// As [`Repository::open`], with an environment of its own.
+    pub async fn open_with(git: Git, path: &Path) -> Result<Self, GitError> {
+        if !path.is_dir() {
+            return Err(GitError::NotARepository {
+                path: path.to_owned(),
+            });
+        }
+        check_version(&git, path).await?;
+        let is_bare = rev_parse(&git, path, &["--is-bare-repository"]).await?;
+        let inside = rev_parse(&git, path, &["--is-inside-work-tree"]).await?;
+        if is_bare == "true" || inside != "true" {
+            return Err(GitError::Bare {
+                path: path.to_owned(),
+            });
+        }
+        let absolute = ["--path-format=absolute"];
+        let ask = |what: &'static str| {
+            let words = [absolute[0], what];
+            let git = git.clone();
+            async move { rev_parse(&git, path, &words).await.map(PathBuf::from) }
+        };
+        let top = canonical(ask("--show-toplevel").await?);
+        let common = canonical(ask("--git-common-dir").await?);
+        let git_dir = canonical(ask("--git-dir").await?);
+        let parent = rev_parse(&git, path, &["--show-superproject-working-tree"]).await?;
+        let head = read_head(&git, &top).await?;
+        Ok(Self {
+            is_worktree: git_dir != common,
+            is_submodule: !parent.is_empty(),
+            git,
+            top,
+            common,
+            head,
+        })
+    }
+
+    /// Top folder of the checkout it was opened through.
+    pub fn top(&self) -> &Path {
+        &self.top
+    }
+
+    /// The folder that all worktrees share (`.git` of the main one).
+    pub fn common_dir(&self) -> &Path {
+        &self.common
+    }
+
+    /// It was opened through a linked worktree.
+    pub fn is_worktree(&self) -> bool {
+        self.is_worktree
+    }
+
+    /// It is a submodule of another repository.
+    pub fn is_submodule(&self) -> bool {
+        self.is_submodule
+    }
+
+    /// `HEAD` when it was opened.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// `HEAD` now.
+    pub async fn head_now(&self) -> Result<Head, GitError> {
+        read_head(&self.git, &self.top).await
+    }
+
+    /// Who commits here. Aider writes made-up values into the shared configuration when they are
+    /// missing, so a missing one is a refusal.
+    pub async fn identity(&self) -> Result<Identity, GitError> {
+        let name = self.config("user.name").await?;
+        let email = self.config("user.email").await?;
+        let missing: Vec<String> = [("user.name", &name), ("user.email", &email)]
+            .into_iter()
+            .filter(|(_, value)| value.is_none())
+            .map(|(key, _)| key.to_owned())
+            .collect();
+        match (name, email) {
+            (Some(name), Some(email)) => Ok(Identity { name, email }),
+            _ => Err(GitError::NoIdentity { missing }),
+        }
+    }
+
+    /// Whether files of `commit` are kept by git-lfs and whether that works here.
+    pub async fn lfs(&self, commit: &str) -> Result<LfsState, GitError> {
+        super::lfs::state(&self.git, &self.top, commit).await
+    }
+
+    /// The full id of the commit that `revision` names.
+    pub async fn resolve(&self, revision: &str) -> Result<String, GitError> {
+        let output = self
+            .git
+            .read(&self.top)
+            .args(["rev-parse", "--verify", "--quiet", "--end-of-options"])
+            .arg(format!("{revision}^{{commit}}"))
+            .output()
+            .await?;
+        if output.is_success() {
+            return Ok(output.text());
+        }
+        Err(GitError::BadRevision {
+            revision: revision.to_owned(),
+        })
+    }
+
+    /// Creates `branch` at `commit` unless it exists; its commit.
+    pub async fn ensure_branch(&self, branch: &str, commit: &str) -> Result<String, GitError> {
+        let name = format!("refs/heads/{branch}");
+        if let Some(value) = self.ref_value(&name).await? {
+            return Ok(value);
+        }
+        let create = super::refs::RefChange::Create {
+            name,
+            new: commit.to_owned(),
+        };
+        self.change_refs("warpsquad: branch", &[create]).await?;
+        Ok(commit.to_owned())
+    }
+
+    /// A value of the configuration, none when unset or empty.
+    pub(super) async fn config(&self, key: &str) -> Result<Option<String>, GitError> {
+        let output = self
+            .git
+            .read(&self.top)
+            .args(["config", "--get", key])
+            .output()
+            .await?;
+        let value = output.text();
+        Ok((output.is_success() && !value.trim().is_empty()).then_some(value))
+    }
+}
+
+/// Reads `HEAD` of the checkout at `top`.
+pub(super) async fn read_head(git: &Git, top: &Path) -> Result<Head, GitError> {
+    let commit = git
+        .read(top)
+        .args(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])
+        .output()
+        .await?;
+    if !commit.is_success() {
+        return Err(GitError::Unborn {
+            path: top.to_owned(),
+        });
+    }
+    let commit = commit.text();
+    let branch = git
+        .read(top)
+        .args(["symbolic-ref", "--quiet", "HEAD"])
+        .output()
+        .await?
+        .text();
+    Ok(match branch.strip_prefix("refs/heads/") {
+        Some(name) => Head::Branch {
+            name: name.to_owned(),
+            commit,
+        },
+        None => Head::Detached { commit },
+    })
+}
+
+/// The path with links resolved, as it is when it does not exist.
+pub(super) fn canonical(path: PathBuf) -> PathBuf {
+    path.canonicalize().unwrap_or(path)
+}
+
+async fn rev_parse(git: &Git, path: &Path, words: &[&str]) -> Result<String, GitError> {
+    let output = git.read(path).arg("rev-parse").args(words).output().await?;
+    if output.is_success() {
+        return Ok(output.text());
+    }
+    let path = path.to_owned();
+    if output.stderr.contains("dubious ownership") {
+        return Err(GitError::ForeignOwner { path });
+    }
+    if output.stderr.contains("not a git repository") {
+        return Err(GitError::NotARepository { path });
+    }
+    if output.stderr.contains("must be run in a work tree") {
+        return Err(GitError::Bare { path });
+    }
+    Err(GitError::Failed {
+        command: format!("rev-parse {}", words.join(" ")),
+        code: output.code,
+        stderr: output.stderr.trim_end().to_owned(),
+    })
+}
+
+/// `merge-tree --write-tree` came with 2.38.
+async fn check_version(git: &Git, path: &Path) -> Result<(), GitError> {
+    let text = git.read(path).arg("version").text().await?;
+    let version = text.split_whitespace().nth(2).unwrap_or_default();
+    if is_enough(version) {
+        return Ok(());
+    }
+    Err(GitError::GitTooOld {
+        version: version.to_owned(),
+    })
+}
+
+fn is_enough(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
+    let major = parts.next().flatten().unwrap_or(0);
+    let minor = parts.next().flatten().unwrap_or(0);
+    (major, minor) >= (2, 38)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_git_without_write_tree_merges_is_too_old() {
+        for (version, enough) in [
+            ("2.34.1", false),
+            ("2.38.0", true),
+            ("2.47.3", true),
+            ("3.0", true),
+            ("2.39.5.(Apple Git-154)", true),
+            ("", false),
+        ] {
+            assert_eq!(is_enough(version), enough, "{version}");
+        }
+    }
+}
