@@ -139,7 +139,7 @@ def attach(cues, settings):
     import aider.main
 
     turn = Turn()
-    attach_isolation(aider.main)
+    attach_isolation(aider.main, settings)
     attach_models(settings)
     attach_reading(cues, turn, settings)
     attach_output(cues, settings)
@@ -147,7 +147,7 @@ def attach(cues, settings):
     attach_commits(cues, settings)
 
 
-def attach_isolation(main):
+def attach_isolation(main, settings):
     import webbrowser
 
     def only_arguments(original):
@@ -182,7 +182,13 @@ def attach_isolation(main):
     replace(webbrowser, "open", ["url"], lambda _: lambda url, new=0, autoraise=True: False)
 
     from aider.linter import Linter
+    from aider.repomap import RepoMap
 
+    # It joins this to the worktree, where it would be in everyone's way; absolute, it stays out.
+    if "TAGS_CACHE_DIR" not in vars(RepoMap):
+        raise HookMismatch("RepoMap.TAGS_CACHE_DIR is missing")
+    if settings["agent_dir"]:
+        RepoMap.TAGS_CACHE_DIR = os.path.join(settings["agent_dir"], "tags")
     # flake8 loads plugins that a repository's setup.cfg names.
     replace(Linter, "flake8_lint", ["self", "rel_fname"], lambda _: lambda self, rel_fname: None)
 

@@ -1,1 +1,9 @@
 //! End-to-end and integration tests: one binary, one module per subject.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in a test a failure is a panic, also in its helpers"
+)]
+
+mod aider;

@@ -75,7 +75,7 @@ pub enum Cue {
         /// The line printed.
         text: String,
     },
-    /// A model answered.
+    /// A model answered; the numbers are Aider's estimates (it does not see Ollama's counts).
     Tokens {
         /// Prompt tokens.
         sent: u64,
@@ -407,3 +407,7 @@ impl CueParser {
         serde_json::from_slice(json).ok()
     }
 }
+
+#[cfg(test)]
+#[path = "cues_tests.rs"]
+mod tests;

@@ -17,7 +17,7 @@ pub struct TurnRecord {
     pub files: Vec<String>,
     /// Beginning of the last reply.
     pub reply: Option<String>,
-    /// Tokens sent and received.
+    /// Tokens sent and received, as Aider estimates them.
     pub tokens: (u64, u64),
 }
 
