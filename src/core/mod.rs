@@ -12,6 +12,7 @@ pub mod model;
 pub mod settings;
 pub mod task;
 pub mod time;
+pub mod traffic;
 mod transition;
 pub mod verify;
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use super::observe::Traffic;
+use crate::core::traffic::Traffic;
 
 /// What a token allows.
 #[derive(Debug, Clone)]

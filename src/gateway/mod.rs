@@ -4,7 +4,7 @@
 //! server accepts on it in turn. A request is forwarded unchanged to the endpoint its agent is
 //! bound to, flushed chunk by chunk, and seen on the way: open requests, first byte, rate, tokens.
 //!
-//! Invariant: gateway requests never pass through the engine's loop; only [`Traffic`] does, and
+//! Invariant: gateway requests never pass through the engine's loop; only [`Traffic`](crate::core::traffic::Traffic) does, and
 //! that at most twice a second for each agent.
 
 mod forward;
@@ -13,4 +13,3 @@ mod observe;
 
 pub use forward::{GatewayError, serve};
 pub use grants::{Grant, Grants};
-pub use observe::{Phase, Traffic};

@@ -6,37 +6,12 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::core::task::Tokens;
+use crate::core::traffic::{Phase, Traffic};
 
 /// Only the end of an answer is kept, to read its counters.
 const TAIL: usize = 64 * 1024;
 /// The rate is published at most this often.
 const PUBLISH: Duration = Duration::from_millis(500);
-
-/// An agent's traffic so far.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Traffic {
-    /// Requests that generate and are open now.
-    pub open: u32,
-    /// What the open one does.
-    pub phase: Phase,
-    /// Tokens and ended requests.
-    pub used: Tokens,
-    /// The endpoint's last refusal, if its last request was one.
-    pub refusal: Option<String>,
-}
-
-/// What an open request does.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub enum Phase {
-    /// None is open.
-    #[default]
-    Idle,
-    /// No byte has come back yet.
-    Awaiting,
-    /// Tokens per second.
-    Generating(f32),
-}
 
 /// One request on its way; dropping it ends it.
 #[derive(Debug)]
@@ -133,6 +108,7 @@ impl Drop for Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::task::Tokens;
 
     #[test]
     fn tokens_are_read_from_the_last_line_however_it_is_cut() {

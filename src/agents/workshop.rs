@@ -1,0 +1,107 @@
+//! Where the squad's work lies on disk, and what every piece of it needs to run.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::core::settings::Settings;
+use crate::core::task::Task;
+use crate::core::verify::VerifyRun;
+use crate::core::{AgentSlot, TaskId};
+
+use super::jobs::Jobs;
+
+/// Ports between two agents' blocks.
+const PORTS_PER_SLOT: u16 = 10;
+
+/// Shared by everything that works on tasks.
+#[derive(Debug)]
+pub struct Workshop {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Jobs in the keeper.
+    pub jobs: Jobs,
+    /// The settings in force.
+    pub settings: Arc<Settings>,
+    /// Verify jobs that may still start.
+    pub(super) verify_slots: Semaphore,
+    baselines: Mutex<HashMap<String, Arc<OnceCell<VerifyRun>>>>,
+}
+
+impl Workshop {
+    /// A workshop in `data`.
+    pub fn new(data: PathBuf, jobs: Jobs, settings: Arc<Settings>) -> Self {
+        let verify_slots = Semaphore::new(usize::from(settings.verify.concurrency.max(1)));
+        Self { data, jobs, settings, verify_slots, baselines: Mutex::default() }
+    }
+
+    /// Everything kept of a task besides its worktree: chat, logs, the agent's private files.
+    pub fn task_dir(&self, task: TaskId) -> PathBuf {
+        self.data.join("tasks").join(task.to_string())
+    }
+
+    /// The worktree of a task.
+    pub fn worktree_dir(&self, task: &Task) -> PathBuf {
+        let name = task
+            .spec
+            .repo
+            .file_name()
+            .map_or_else(|| "repo".to_owned(), |name| name.to_string_lossy().into_owned());
+        self.data.join("worktrees").join(format!("{}-{}", task.id, slug(&name)))
+    }
+
+    /// Where baselines run and are remembered.
+    pub fn baseline_dir(&self) -> PathBuf {
+        self.data.join("baselines")
+    }
+
+    /// The environment of a task's commands: the submitter's, and the slot's own numbers.
+    pub fn environment(&self, task: &Task, slot: AgentSlot) -> BTreeMap<String, String> {
+        let mut environment = task.spec.environment.clone();
+        let port = self
+            .settings
+            .worktree
+            .first_port
+            .saturating_add((slot.0.saturating_sub(1)).saturating_mul(PORTS_PER_SLOT));
+        environment.insert("SQUAD_SLOT".into(), slot.to_string());
+        environment.insert("SQUAD_PORT".into(), port.to_string());
+        environment.insert("SQUAD_TASK".into(), task.id.to_string());
+        environment
+    }
+
+    pub(super) fn baseline(&self, key: &str) -> Arc<OnceCell<VerifyRun>> {
+        let mut baselines = self.baselines.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(baselines.entry(key.to_owned()).or_default())
+    }
+}
+
+/// Lower-case letters, digits and dashes of `text`, at most 32 of them; never empty.
+pub fn slug(text: &str) -> String {
+    let mut slug = String::new();
+    for c in text.chars().flat_map(char::to_lowercase) {
+        if c.is_ascii_alphanumeric() {
+            slug.push(c);
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+        if slug.len() >= 32 {
+            break;
+        }
+    }
+    let slug = slug.trim_matches('-');
+    if slug.is_empty() { "task".to_owned() } else { slug.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slug_is_short_plain_and_never_empty() {
+        assert_eq!(slug("Add retry: to  HTTP client!"), "add-retry-to-http-client");
+        assert_eq!(slug("日本"), "task");
+        assert!(slug(&"x".repeat(100)).len() <= 32);
+    }
+}
