@@ -9,9 +9,9 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::core::AgentSlot;
-use crate::core::task::{Task, Workplace};
+use crate::core::task::Task;
 use crate::core::verify::{VerifyOutcome, VerifyReport, VerifyRun, failing_tests, judge};
-use crate::git::{Repository, WorktreeRequest};
+use crate::git::Repository;
 use crate::keeper::{ClientError, JobSpec, Output};
 
 use super::prepare;
@@ -177,7 +177,7 @@ pub(super) fn shell(command: &str) -> Vec<String> {
     vec!["/bin/sh".into(), "-c".into(), command.into()]
 }
 
-async fn read_end(path: PathBuf) -> std::io::Result<String> {
+pub(super) async fn read_end(path: PathBuf) -> std::io::Result<String> {
     use tokio::io::{AsyncReadExt, AsyncSeekExt};
     let mut file = tokio::fs::File::open(path).await?;
     let length = file.metadata().await?.len();
@@ -187,7 +187,7 @@ async fn read_end(path: PathBuf) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn tail(output: &str) -> String {
+pub(super) fn tail(output: &str) -> String {
     let lines: Vec<&str> = output.lines().collect();
     let from = lines.len().saturating_sub(TAIL_LINES);
     let text = lines.get(from..).unwrap_or_default().join("\n");
@@ -196,20 +196,4 @@ fn tail(output: &str) -> String {
 
 fn short(hash: &str) -> String {
     hash.chars().take(8).collect()
-}
-
-/// What a workplace is called in messages.
-pub(super) fn place(workplace: &Workplace) -> String {
-    workplace.dir.display().to_string()
-}
-
-/// A request for the task's own worktree.
-pub(super) fn request(workshop: &Workshop, task: &Task) -> WorktreeRequest {
-    WorktreeRequest {
-        task: task.id,
-        attempt: 1,
-        slug: super::workshop::slug(&task.spec.title()),
-        base: task.spec.base_commit.clone(),
-        dir: workshop.worktree_dir(task),
-    }
 }

@@ -1,0 +1,127 @@
+//! Making a worktree usable: checkout, copied and linked files, the setup command once.
+
+use std::path::Path;
+
+use crate::core::AgentSlot;
+use crate::core::task::{Task, Workplace};
+use crate::git::{GitError, Repository, WorktreeRequest};
+use crate::keeper::{ClientError, JobSpec, Output};
+
+use super::verify::{read_end, shell, tail};
+use super::workshop::{Workshop, slug};
+
+/// A worktree that could not be prepared; holds the task with this reason.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareFault {
+    /// git refused.
+    #[error("{0}")]
+    Git(#[from] GitError),
+    /// The keeper is gone or refused.
+    #[error("the setup command could not be started: {0}")]
+    Keeper(#[from] ClientError),
+    /// The setup command failed.
+    #[error("the setup command failed ({how}): {command}\n{tail}")]
+    Setup {
+        /// The command.
+        command: String,
+        /// Exit code or time limit.
+        how: String,
+        /// The end of its output.
+        tail: String,
+    },
+    /// A file could not be written.
+    #[error("{0}")]
+    Disk(#[from] std::io::Error),
+}
+
+/// The worktree of a task's attempt, made or found.
+///
+/// # Errors
+/// It cannot be made usable now; nothing is lost.
+pub async fn prepare(workshop: &Workshop, task: &Task) -> Result<Workplace, PrepareFault> {
+    let repository = Repository::open(&task.spec.repo).await?;
+    repository.identity().await?;
+    let request = request(workshop, task);
+    tokio::fs::create_dir_all(workshop.task_dir(task.id)).await?;
+    if let Some(parent) = request.dir.parent() {
+        tokio::fs::create_dir_all(parent).await?;
+    }
+    let worktree = repository.add_worktree(&request).await?;
+    let mark = workshop.task_dir(task.id).join("prepared");
+    let done = tokio::fs::read_to_string(&mark).await.unwrap_or_default();
+    if done != worktree.branch {
+        let job = format!("setup-{}-{}", task.id, task.attempt_number());
+        furnish(workshop, task, &worktree.path, &job).await?;
+        tokio::fs::write(&mark, &worktree.branch).await?;
+    }
+    Ok(Workplace {
+        dir: worktree.path,
+        branch: worktree.branch,
+        base_commit: task.spec.base_commit.clone(),
+    })
+}
+
+/// A request for the task's own worktree.
+pub(super) fn request(workshop: &Workshop, task: &Task) -> WorktreeRequest {
+    WorktreeRequest {
+        task: task.id,
+        attempt: 1,
+        slug: slug(&task.spec.title()),
+        base: task.spec.base_commit.clone(),
+        dir: workshop.worktree_dir(task),
+    }
+}
+
+/// Gives the task's archived work a worktree again.
+///
+/// # Errors
+/// There is no archived work, or git refuses.
+pub async fn restore(workshop: &Workshop, task: &Task) -> Result<Workplace, PrepareFault> {
+    let repository = Repository::open(&task.spec.repo).await?;
+    let worktree = repository.restore(&request(workshop, task)).await?;
+    Ok(Workplace {
+        dir: worktree.path,
+        branch: worktree.branch,
+        base_commit: task.spec.base_commit.clone(),
+    })
+}
+
+/// Copies, links and the setup command.
+pub(super) async fn furnish(
+    workshop: &Workshop,
+    task: &Task,
+    dir: &Path,
+    job: &str,
+) -> Result<(), PrepareFault> {
+    let settings = &workshop.settings.worktree;
+    let repository = Repository::open(&task.spec.repo).await?;
+    repository.furnish(dir, &settings.copy, &settings.link).await?;
+    let Some(command) = task.spec.setup.as_deref().filter(|it| !it.trim().is_empty()) else {
+        return Ok(());
+    };
+    let log = workshop.task_dir(task.id).join(format!("{job}.log"));
+    tokio::fs::create_dir_all(workshop.task_dir(task.id)).await?;
+    let slot = task.attempt().map_or(AgentSlot(1), |attempt| attempt.slot);
+    let spec = JobSpec {
+        id: job.to_owned(),
+        argv: shell(command),
+        env: workshop.environment(task, slot),
+        cwd: dir.to_owned(),
+        output: Output::File(log.clone()),
+        nice: workshop.settings.verify.nice,
+        time_limit: Some(settings.setup_timeout),
+        meta: String::new(),
+    };
+    let exit = workshop.jobs.run(spec).await?;
+    workshop.jobs.keeper().forget(job).await?;
+    if exit.is_success() {
+        return Ok(());
+    }
+    let how = match (exit.timed_out, exit.code) {
+        (true, _) => format!("stopped after {} s", settings.setup_timeout.as_secs()),
+        (false, Some(code)) => format!("exit code {code}"),
+        (false, None) => "killed".into(),
+    };
+    let tail = tail(&read_end(log).await?);
+    Err(PrepareFault::Setup { command: command.to_owned(), how, tail })
+}
