@@ -66,7 +66,7 @@ pub enum AgentCommand {
 
 /// How an actor is reached.
 #[derive(Debug, Clone)]
-pub struct ActorHandle {
+pub(super) struct ActorHandle {
     pub(super) commands: mpsc::Sender<AgentCommand>,
 }
 
@@ -100,7 +100,12 @@ impl Actor {
     pub(super) async fn run(mut self, started: Result<Started, launch::StartFault>) {
         match started {
             Ok(started) => self.live(started).await,
-            Err(fault) => self.say(Fact::Held { why: fault.to_string() }).await,
+            Err(fault) => {
+                self.say(Fact::Held {
+                    why: fault.to_string(),
+                })
+                .await
+            }
         }
     }
 
@@ -124,7 +129,12 @@ impl Actor {
                 tracing::warn!(%job, %error, "the terminal could not be attached");
                 self.ended(&job, &Ending::Exited, true).await;
             }
-            Err(error) => self.say(Fact::Held { why: error.to_string() }).await,
+            Err(error) => {
+                self.say(Fact::Held {
+                    why: error.to_string(),
+                })
+                .await
+            }
         }
     }
 
@@ -139,8 +149,16 @@ impl Actor {
             Ending::Exited => {
                 let how = launch::how_it_ended(&self.workshop, job).await;
                 let kept = settle::keep(&self.task).await;
-                let when = if delivered { "while it worked" } else { "before its prompt" };
-                self.say(Fact::Lost { why: format!("the agent {how} {when}"), kept }).await;
+                let when = if delivered {
+                    "while it worked"
+                } else {
+                    "before its prompt"
+                };
+                self.say(Fact::Lost {
+                    why: format!("the agent {how} {when}"),
+                    kept,
+                })
+                .await;
             }
             Ending::Stopped => {}
         }
@@ -156,7 +174,12 @@ impl Actor {
 
     async fn say(&self, fact: Fact) {
         let (task, number) = (self.task.id, self.task.attempt_number());
-        if self.engine.report(Input::Attempt { task, number, fact }).await.is_err() {
+        if self
+            .engine
+            .report(Input::Attempt { task, number, fact })
+            .await
+            .is_err()
+        {
             tracing::debug!(%task, "the engine has stopped");
         }
     }
@@ -184,7 +207,10 @@ impl Watched {
     fn new(actor: &Actor, started: Started, pty: AttachedPty) -> Self {
         let attached = pty.attached();
         let settings = &actor.workshop.settings.agents;
-        let size = Size { cols: attached.cols, rows: attached.rows };
+        let size = Size {
+            columns: attached.cols,
+            rows: attached.rows,
+        };
         let mut turn = Turn::new(started.prompt, settings.answers.clone());
         turn.set_pid(started.pid);
         if started.delivered {
@@ -228,7 +254,14 @@ impl Watched {
     async fn watch(&mut self, actor: &mut Actor) -> Ending {
         if self.adopted && !matches!(self.cues.state(), AgentScreenState::Starting) {
             // A chunk may have been lost with the last reader: the launcher says its state again.
-            drop(actor.workshop.jobs.keeper().signal(&self.job, JobSignal::Usr1).await);
+            drop(
+                actor
+                    .workshop
+                    .jobs
+                    .keeper()
+                    .signal(&self.job, JobSignal::Usr1)
+                    .await,
+            );
         }
         loop {
             if let Some(ending) = self.proceed(actor).await {
@@ -264,8 +297,8 @@ impl Watched {
     fn wake(&self) -> Option<Instant> {
         let hands = self.last_human.map(|typed| typed + HANDS_OFF);
         let hands = hands.filter(|moment| *moment > Instant::now());
-        let start = matches!(self.cues.state(), AgentScreenState::Starting)
-            .then_some(self.start_limit);
+        let start =
+            matches!(self.cues.state(), AgentScreenState::Starting).then_some(self.start_limit);
         [self.frame_due, hands, start].into_iter().flatten().min()
     }
 
@@ -315,7 +348,9 @@ impl Watched {
 
     /// Does what the terminal asks for and says what is new.
     async fn proceed(&mut self, actor: &Actor) -> Option<Ending> {
-        let hands_off = self.last_human.is_none_or(|typed| typed.elapsed() >= HANDS_OFF);
+        let hands_off = self
+            .last_human
+            .is_none_or(|typed| typed.elapsed() >= HANDS_OFF);
         if hands_off && let Some(step) = self.turn.next() {
             self.step(actor, step).await;
         }
@@ -345,7 +380,12 @@ impl Watched {
                     }
                 }
             }
-            Step::Answer { number, keys, text, answer } => {
+            Step::Answer {
+                number,
+                keys,
+                text,
+                answer,
+            } => {
                 let key = format!("question-{number}");
                 match keeper.deliver(&self.job, &key, keys).await {
                     Ok(delivery) if delivery.fresh => {
@@ -358,15 +398,20 @@ impl Watched {
                 }
             }
             Step::Settle => {
-                let fact = match settle::settle(&actor.workshop, &actor.task, self.turn.record())
-                    .await
-                {
-                    Settled::Result { head, commits, answer } => {
-                        Fact::Settled { head, commits, answer }
-                    }
-                    Settled::Failed(why) => Fact::Failed { why },
-                    Settled::Held(why) => Fact::Held { why },
-                };
+                let fact =
+                    match settle::settle(&actor.workshop, &actor.task, self.turn.record()).await {
+                        Settled::Result {
+                            head,
+                            commits,
+                            answer,
+                        } => Fact::Settled {
+                            head,
+                            commits,
+                            answer,
+                        },
+                        Settled::Failed(why) => Fact::Failed { why },
+                        Settled::Held(why) => Fact::Held { why },
+                    };
                 self.charge(actor).await;
                 self.conclude(actor, fact).await;
             }
@@ -415,7 +460,14 @@ impl Watched {
             AgentCommand::Repeat => self.repeat(actor).await,
             AgentCommand::Stop => return Some(Ending::Stopped),
             AgentCommand::Kill => {
-                drop(actor.workshop.jobs.keeper().signal(&self.job, JobSignal::Kill).await);
+                drop(
+                    actor
+                        .workshop
+                        .jobs
+                        .keeper()
+                        .signal(&self.job, JobSignal::Kill)
+                        .await,
+                );
             }
         }
         None
@@ -428,7 +480,7 @@ impl Watched {
         }
         self.screen.resize(size);
         let keeper = actor.workshop.jobs.keeper();
-        if let Err(error) = keeper.resize(&self.job, size.cols, size.rows).await {
+        if let Err(error) = keeper.resize(&self.job, size.columns, size.rows).await {
             tracing::debug!(job = %self.job, %error, "the terminal could not be resized");
         }
         self.draw_soon(actor);

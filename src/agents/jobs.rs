@@ -26,7 +26,10 @@ struct Waiting {
 impl Jobs {
     /// Wraps a connection; [`Jobs::dispatch`] must run beside it.
     pub fn new(keeper: KeeperClient) -> Self {
-        Self { keeper, waiting: Arc::default() }
+        Self {
+            keeper,
+            waiting: Arc::default(),
+        }
     }
 
     /// The connection.
@@ -78,7 +81,10 @@ impl Jobs {
         match jobs.into_iter().find(|job| job.id == id) {
             None => Ok(None),
             Some(job) if job.exit.is_some() => Ok(job.exit),
-            Some(_) => exit.await.map(Some).map_err(|_gone| ClientError::Disconnected),
+            Some(_) => exit
+                .await
+                .map(Some)
+                .map_err(|_gone| ClientError::Disconnected),
         }
     }
 

@@ -32,20 +32,25 @@ pub struct AgentMeta {
     pub url: String,
 }
 
+/// Puts `(token, url)` in force and tells what is seen of it.
+pub type Admit = dyn Fn(&str, &str) -> watch::Receiver<Traffic> + Send + Sync;
+
 /// How agents reach models: puts a token in force for an endpoint's URL.
 #[derive(Clone)]
 pub struct GatewayAccess {
     /// Base of the gateway's address, `http://127.0.0.1:PORT`.
     pub base: String,
     /// Puts `(token, url)` in force.
-    pub admit: Arc<dyn Fn(&str, &str) -> watch::Receiver<Traffic> + Send + Sync>,
+    pub admit: Arc<Admit>,
     /// Makes a token worthless.
     pub revoke: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 impl std::fmt::Debug for GatewayAccess {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GatewayAccess").field("base", &self.base).finish_non_exhaustive()
+        f.debug_struct("GatewayAccess")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,14 +106,19 @@ pub(super) async fn start(
     let text = task.follow_up.as_deref().unwrap_or(&task.spec.prompt);
     let prompt = prompt::literal(text).map_err(|_empty| StartFault::EmptyPrompt)?;
     let id = job_id(task);
-    let known = workshop.jobs.keeper().jobs().await?.into_iter().find(|job| job.id == id);
-    let (job, fresh) = match known {
-        Some(job) => (job, false),
-        None => {
-            let spec = fresh_spec(workshop, access, python, catalogue, task, attempt).await?;
-            let spawned = workshop.jobs.keeper().spawn(spec).await?;
-            (spawned.job, spawned.fresh)
-        }
+    let known = workshop
+        .jobs
+        .keeper()
+        .jobs()
+        .await?
+        .into_iter()
+        .find(|job| job.id == id);
+    let (job, fresh) = if let Some(job) = known {
+        (job, false)
+    } else {
+        let spec = fresh_spec(workshop, access, python, catalogue, task, attempt).await?;
+        let spawned = workshop.jobs.keeper().spawn(spec).await?;
+        (spawned.job, spawned.fresh)
     };
     let meta: AgentMeta = serde_json::from_str(&job.meta).map_err(|_bad| StartFault::Meta)?;
     Ok(Started {
@@ -138,11 +148,15 @@ async fn fresh_spec(
         .get(&endpoint)
         .map(|endpoint| endpoint.url.clone())
         .ok_or_else(|| StartFault::NoEndpoint(attempt.endpoint.clone()))?;
-    let meta = AgentMeta { nonce: secret()?, token: secret()?, url };
+    let meta = AgentMeta {
+        nonce: secret()?,
+        token: secret()?,
+        url,
+    };
     // In force before the agent's first request, which may come before `spawn` returns.
     drop((access.admit)(&meta.token, &meta.url));
     let mut plan = plan(workshop, catalogue, task, attempt, workplace).await?;
-    plan.python = python.to_owned();
+    python.clone_into(&mut plan.python);
     plan.nonce.clone_from(&meta.nonce);
     plan.gateway_url = format!("{}/agent/{}", access.base, meta.token);
     let launch = flavour::plan(&plan)?;
@@ -153,7 +167,10 @@ async fn fresh_spec(
         argv: launch.argv,
         env: launch.env,
         cwd: launch.cwd,
-        output: Output::Pty { cols: settings.columns, rows: settings.rows },
+        output: Output::Pty {
+            cols: settings.columns,
+            rows: settings.rows,
+        },
         nice: 0,
         time_limit: None,
         meta: serde_json::to_string(&meta).map_err(|_bad| StartFault::Meta)?,
@@ -173,10 +190,15 @@ async fn plan(
         .endpoints
         .get(&EndpointName(attempt.endpoint.clone()))
         .and_then(|endpoint| endpoint.model(&ModelName::new(&attempt.model)));
-    let trained = model.and_then(|model| model.context_length).unwrap_or(u32::MAX);
+    let trained = model
+        .and_then(|model| model.context_length)
+        .unwrap_or(u32::MAX);
     let identity = Repository::open(&workplace.dir).await?.identity().await?;
     let environment = workshop.environment(task, attempt.slot);
-    let port = environment.get("SQUAD_PORT").and_then(|port| port.parse().ok()).unwrap_or(0);
+    let port = environment
+        .get("SQUAD_PORT")
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(0);
     Ok(AgentPlan {
         python: PathBuf::new(),
         agent_dir: workshop.task_dir(task.id),
@@ -194,7 +216,10 @@ async fn plan(
         detect_urls: asked(settings.agents.answers.get("url").copied()),
         gateway_url: String::new(),
         user_git_configs: git_configs(&task.spec.environment),
-        identity: Some(Identity { name: identity.name, email: identity.email }),
+        identity: Some(Identity {
+            name: identity.name,
+            email: identity.email,
+        }),
         slot: attempt.slot.0,
         port,
         restore_chat: task.attempts.len() > 1,
@@ -214,7 +239,9 @@ fn git_configs(environment: &std::collections::BTreeMap<String, String>) -> Vec<
     if let Some(file) = environment.get("GIT_CONFIG_GLOBAL") {
         return vec![PathBuf::from(file)];
     }
-    let Some(home) = environment.get("HOME").map(PathBuf::from) else { return Vec::new() };
+    let Some(home) = environment.get("HOME").map(PathBuf::from) else {
+        return Vec::new();
+    };
     let xdg = environment
         .get("XDG_CONFIG_HOME")
         .map_or_else(|| home.join(".config"), PathBuf::from);
@@ -224,7 +251,7 @@ fn git_configs(environment: &std::collections::BTreeMap<String, String>) -> Vec<
 fn secret() -> Result<String, StartFault> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).map_err(|error| StartFault::Random(error.to_string()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(super::workshop::hex(&bytes))
 }
 
 /// In words: how a job's process ended.

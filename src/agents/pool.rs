@@ -52,7 +52,17 @@ impl Agents {
     ) -> Self {
         let tracker = TaskTracker::new();
         let table = Mutex::default();
-        Self { inner: Arc::new(Inner { workshop, engine, access, python, tracker, stop, table }) }
+        Self {
+            inner: Arc::new(Inner {
+                workshop,
+                engine,
+                access,
+                python,
+                tracker,
+                stop,
+                table,
+            }),
+        }
     }
 
     /// Starts or adopts the agent of a task's attempt; asked again, it repeats what it said.
@@ -86,7 +96,9 @@ impl Agents {
         screen_out: watch::Sender<Option<Snapshot>>,
     ) {
         let inner = &self.inner;
-        let Some(python) = self.python().await else { return };
+        let Some(python) = self.python().await else {
+            return;
+        };
         let catalogue = Arc::clone(&inner.engine.view().borrow().catalogue);
         let started =
             launch::start(&inner.workshop, &inner.access, &python, &catalogue, &task).await;
@@ -117,7 +129,11 @@ impl Agents {
 
     /// Ends the agent of an attempt.
     pub async fn stop(&self, task: TaskId, number: u32) {
-        let handle = self.table().actors.get(&(task, number)).map(|(_, handle)| handle.clone());
+        let handle = self
+            .table()
+            .actors
+            .get(&(task, number))
+            .map(|(_, handle)| handle.clone());
         if let Some(handle) = handle {
             drop(handle.commands.send(AgentCommand::Stop).await);
         }
@@ -128,7 +144,8 @@ impl Agents {
         let handle = {
             let table = self.table();
             let key = table.by_slot.get(&slot);
-            key.and_then(|key| table.actors.get(key)).map(|(_, handle)| handle.clone())
+            key.and_then(|key| table.actors.get(key))
+                .map(|(_, handle)| handle.clone())
         };
         match handle {
             Some(handle) => handle.commands.send(command).await.is_ok(),
@@ -144,7 +161,9 @@ impl Agents {
     /// The screen of `slot`, `offset` lines up.
     pub async fn snapshot(&self, slot: AgentSlot, offset: usize) -> Option<Snapshot> {
         let (reply, answer) = oneshot::channel();
-        if self.tell(slot, AgentCommand::Snapshot { offset, reply }).await
+        if self
+            .tell(slot, AgentCommand::Snapshot { offset, reply })
+            .await
             && let Ok(snapshot) = answer.await
         {
             return Some(snapshot);
@@ -170,12 +189,18 @@ impl Agents {
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {
-        self.inner.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .table
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Table {
     fn screen(&mut self, slot: AgentSlot) -> watch::Sender<Option<Snapshot>> {
-        self.screens.entry(slot).or_insert_with(|| watch::channel(None).0).clone()
+        self.screens
+            .entry(slot)
+            .or_insert_with(|| watch::channel(None).0)
+            .clone()
     }
 }

@@ -46,6 +46,9 @@ pub async fn prepare(workshop: &Workshop, task: &Task) -> Result<Workplace, Prep
     if let Some(parent) = request.dir.parent() {
         tokio::fs::create_dir_all(parent).await?;
     }
+    if task.attempt_number() == 1 && task.workplace.is_none() {
+        repository.forget_merges(task.id).await?;
+    }
     let worktree = repository.add_worktree(&request).await?;
     let mark = workshop.task_dir(task.id).join("prepared");
     let done = tokio::fs::read_to_string(&mark).await.unwrap_or_default();
@@ -95,8 +98,16 @@ pub(super) async fn furnish(
 ) -> Result<(), PrepareFault> {
     let settings = &workshop.settings.worktree;
     let repository = Repository::open(&task.spec.repo).await?;
-    repository.furnish(dir, &settings.copy, &settings.link).await?;
-    let Some(command) = task.spec.setup.as_deref().filter(|it| !it.trim().is_empty()) else {
+    let prepared = crate::git::prepare(&repository, dir, &settings.copy, &settings.link).await?;
+    for (path, why) in prepared.skipped {
+        tracing::info!(task = %task.id, %path, %why, "left out of the worktree");
+    }
+    let Some(command) = task
+        .spec
+        .setup
+        .as_deref()
+        .filter(|it| !it.trim().is_empty())
+    else {
         return Ok(());
     };
     let log = workshop.task_dir(task.id).join(format!("{job}.log"));
@@ -123,5 +134,9 @@ pub(super) async fn furnish(
         (false, None) => "killed".into(),
     };
     let tail = tail(&read_end(log).await?);
-    Err(PrepareFault::Setup { command: command.to_owned(), how, tail })
+    Err(PrepareFault::Setup {
+        command: command.to_owned(),
+        how,
+        tail,
+    })
 }

@@ -43,14 +43,23 @@ pub(super) async fn settle(workshop: &Workshop, task: &Task, turn: &TurnRecord) 
         Ok(tip) => tip,
         Err(error) => return Settled::Held(format!("git cannot tell the result: {error}")),
     };
-    let facts = GitFacts { commits: tip.since_attempt, dirty: false };
+    let facts = GitFacts {
+        commits: tip.since_attempt,
+        dirty: false,
+    };
     match judge(task.spec.mode, turn, facts) {
-        Verdict::Edited { .. } => {
-            Settled::Result { head: tip.head, commits: tip.since_base, answer: None }
-        }
+        Verdict::Edited { .. } => Settled::Result {
+            head: tip.head,
+            commits: tip.since_base,
+            answer: None,
+        },
         Verdict::Answered => {
             let answer = answer(workshop, task, turn).await;
-            Settled::Result { head: tip.head, commits: tip.since_base, answer }
+            Settled::Result {
+                head: tip.head,
+                commits: tip.since_base,
+                answer,
+            }
         }
         Verdict::NoChange { why } => Settled::Failed(format!("no change was made: {why}")),
         Verdict::Failed(failure) if failure.whose.costs_an_attempt() => {
@@ -92,7 +101,9 @@ async fn rescue(
     }
     let identity = repository.identity().await?;
     let message = format!("squad: keep uncommitted work of task {}", task.id);
-    repository.commit_all(&workplace.dir, &message, &identity).await?;
+    repository
+        .commit_all(&workplace.dir, &message, &identity)
+        .await?;
     Ok(())
 }
 
@@ -102,13 +113,17 @@ async fn answer(workshop: &Workshop, task: &Task, turn: &TurnRecord) -> Option<S
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(_) => turn.reply.clone()?,
     };
-    let clean = text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t'));
+    let clean = text
+        .chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'));
     Some(clean.take(ANSWER_MAX).collect())
 }
 
 /// Keeps what a lost agent left behind; in words.
 pub(super) async fn keep(task: &Task) -> String {
-    let Some(workplace) = &task.workplace else { return "nothing was begun".into() };
+    let Some(workplace) = &task.workplace else {
+        return "nothing was begun".into();
+    };
     match tip(task, workplace).await {
         Ok(tip) => match tip.since_base {
             0 => "no commit was made yet".into(),

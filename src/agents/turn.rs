@@ -123,9 +123,10 @@ impl Turn {
                 self.settled = true;
                 Some(Step::Settle)
             }
-            AgentScreenState::Question { question, reading: true }
-                if self.asked != Some(question.n) =>
-            {
+            AgentScreenState::Question {
+                question,
+                reading: true,
+            } if self.asked != Some(question.n) => {
                 let question = question.clone();
                 self.asked = Some(question.n);
                 self.answer(&question)
@@ -148,7 +149,9 @@ impl Turn {
 
     /// The question a human has to answer.
     pub(super) fn open_question(&self) -> Option<Question> {
-        let AgentScreenState::Question { question, .. } = &self.screen else { return None };
+        let AgentScreenState::Question { question, .. } = &self.screen else {
+            return None;
+        };
         let decision = decide(question, &self.answers);
         (decision.answer == Answer::Ask).then(|| Question {
             number: question.n,
@@ -170,7 +173,13 @@ impl Turn {
             | AgentScreenState::Question { .. }
             | AgentScreenState::Busy => (AgentState::Working, why_of(traffic)),
         };
-        AgentReport { state, why, pid: self.pid, question, note: self.note.clone() }
+        AgentReport {
+            state,
+            why,
+            pid: self.pid,
+            question,
+            note: self.note.clone(),
+        }
     }
 }
 
@@ -185,8 +194,17 @@ fn why_of(traffic: &Traffic) -> Why {
 fn line(question: &AskedQuestion) -> String {
     let subject = question.subject.as_deref().unwrap_or_default();
     let text = format!("{subject} {}", question.text);
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    clean.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect()
+    let clean: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    clean
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .take(300)
+        .collect()
 }
 
 #[cfg(test)]
@@ -200,7 +218,11 @@ mod tests {
     }
 
     fn at_prompt(n: u32) -> AgentScreenState {
-        AgentScreenState::Prompt { n, mode: "diff".into(), reading: true }
+        AgentScreenState::Prompt {
+            n,
+            mode: "diff".into(),
+            reading: true,
+        }
     }
 
     fn taken(turn: &Turn) -> Cue {
@@ -250,15 +272,30 @@ mod tests {
     fn an_unknown_question_waits_and_a_known_one_is_answered_once() {
         let mut turn = turn();
         let ask = |text: &str, n| AgentScreenState::Question {
-            question: AskedQuestion { n, form: "confirm".into(), text: text.into(), ..AskedQuestion::default() },
+            question: AskedQuestion {
+                n,
+                form: "confirm".into(),
+                text: text.into(),
+                ..AskedQuestion::default()
+            },
             reading: true,
         };
-        turn.observe(&Signal::Reading { n: 2 }, &ask("Shall the moon be blue?", 2));
+        turn.observe(
+            &Signal::Reading { n: 2 },
+            &ask("Shall the moon be blue?", 2),
+        );
         assert_eq!(turn.next(), None);
         assert!(turn.open_question().is_some());
         assert_eq!(turn.report(&Traffic::default()).state, AgentState::Waiting);
         turn.observe(&Signal::Reading { n: 3 }, &ask("Run shell command?", 3));
-        assert!(matches!(turn.next(), Some(Step::Answer { number: 3, keys: b"n\r", .. })));
+        assert!(matches!(
+            turn.next(),
+            Some(Step::Answer {
+                number: 3,
+                keys: b"n\r",
+                ..
+            })
+        ));
         assert_eq!(turn.next(), None);
     }
 }

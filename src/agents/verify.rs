@@ -51,16 +51,31 @@ pub async fn verify(workshop: &Arc<Workshop>, task: &Task) -> Result<VerifyRepor
     if task.commits == 0 {
         return Ok(not_verified());
     }
-    let baseline = match workshop.settings.verify.baseline {
-        true => Some(baseline(workshop, task).await?),
-        false => None,
+    let baseline = if workshop.settings.verify.baseline {
+        Some(baseline(workshop, task).await?)
+    } else {
+        None
     };
-    let head = task.attempt().and_then(|attempt| attempt.head.clone()).unwrap_or_default();
-    let name = format!("verify-{}-{}-{}", task.id, task.attempt_number(), short(&head));
+    let head = task
+        .attempt()
+        .and_then(|attempt| attempt.head.clone())
+        .unwrap_or_default();
+    let name = format!(
+        "verify-{}-{}-{}",
+        task.id,
+        task.attempt_number(),
+        short(&head)
+    );
     let log = workshop.task_dir(task.id).join(format!("{name}.log"));
     let run = run(workshop, task, &name, &workplace.dir, &log).await?;
     let outcome = judge(baseline.as_ref(), &run);
-    Ok(VerifyReport { command, outcome, baseline, run: Some(run), log: Some(log) })
+    Ok(VerifyReport {
+        command,
+        outcome,
+        baseline,
+        run: Some(run),
+        log: Some(log),
+    })
 }
 
 fn not_verified() -> VerifyReport {
@@ -80,7 +95,9 @@ fn not_verified() -> VerifyReport {
 pub async fn baseline(workshop: &Arc<Workshop>, task: &Task) -> Result<VerifyRun, VerifyFault> {
     let key = baseline_key(task);
     let cell = workshop.baseline(&key);
-    let run = cell.get_or_try_init(|| run_baseline(workshop, task, &key)).await?;
+    let run = cell
+        .get_or_try_init(|| run_baseline(workshop, task, &key))
+        .await?;
     Ok(run.clone())
 }
 
@@ -95,7 +112,8 @@ fn baseline_key(task: &Task) -> String {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let digest = hash.finalize();
+    super::workshop::hex(digest.get(..8).unwrap_or_default())
 }
 
 async fn run_baseline(
@@ -113,8 +131,13 @@ async fn run_baseline(
     tokio::fs::create_dir_all(workshop.baseline_dir()).await?;
     let log = workshop.baseline_dir().join(format!("{key}.log"));
     let fault = |error: &dyn std::fmt::Display| VerifyFault::Baseline(error.to_string());
-    let repository = Repository::open(&task.spec.repo).await.map_err(|error| fault(&error))?;
-    repository.add_detached(&task.spec.base_commit, &dir).await.map_err(|error| fault(&error))?;
+    let repository = Repository::open(&task.spec.repo)
+        .await
+        .map_err(|error| fault(&error))?;
+    repository
+        .add_detached(&task.spec.base_commit, &dir)
+        .await
+        .map_err(|error| fault(&error))?;
     prepare::furnish(workshop, task, &dir, &format!("baseline-setup-{key}"))
         .await
         .map_err(|error| fault(&error))?;
@@ -143,8 +166,11 @@ async fn run(
 ) -> Result<VerifyRun, VerifyFault> {
     let settings = &workshop.settings.verify;
     let slot = task.attempt().map_or(AgentSlot(1), |attempt| attempt.slot);
-    let _slot =
-        workshop.verify_slots.acquire().await.map_err(|_closed| VerifyFault::Stopping)?;
+    let _slot = workshop
+        .verify_slots
+        .acquire()
+        .await
+        .map_err(|_closed| VerifyFault::Stopping)?;
     if let Some(parent) = log.parent() {
         tokio::fs::create_dir_all(parent).await?;
     }
@@ -181,7 +207,8 @@ pub(super) async fn read_end(path: PathBuf) -> std::io::Result<String> {
     use tokio::io::{AsyncReadExt, AsyncSeekExt};
     let mut file = tokio::fs::File::open(path).await?;
     let length = file.metadata().await?.len();
-    file.seek(std::io::SeekFrom::Start(length.saturating_sub(READ_MAX))).await?;
+    file.seek(std::io::SeekFrom::Start(length.saturating_sub(READ_MAX)))
+        .await?;
     let mut bytes = Vec::new();
     file.take(READ_MAX).read_to_end(&mut bytes).await?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -191,7 +218,9 @@ pub(super) fn tail(output: &str) -> String {
     let lines: Vec<&str> = output.lines().collect();
     let from = lines.len().saturating_sub(TAIL_LINES);
     let text = lines.get(from..).unwrap_or_default().join("\n");
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+    text.chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .collect()
 }
 
 fn short(hash: &str) -> String {

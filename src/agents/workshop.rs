@@ -34,7 +34,13 @@ impl Workshop {
     /// A workshop in `data`.
     pub fn new(data: PathBuf, jobs: Jobs, settings: Arc<Settings>) -> Self {
         let verify_slots = Semaphore::new(usize::from(settings.verify.concurrency.max(1)));
-        Self { data, jobs, settings, verify_slots, baselines: Mutex::default() }
+        Self {
+            data,
+            jobs,
+            settings,
+            verify_slots,
+            baselines: Mutex::default(),
+        }
     }
 
     /// Everything kept of a task besides its worktree: chat, logs, the agent's private files.
@@ -44,12 +50,13 @@ impl Workshop {
 
     /// The worktree of a task.
     pub fn worktree_dir(&self, task: &Task) -> PathBuf {
-        let name = task
-            .spec
-            .repo
-            .file_name()
-            .map_or_else(|| "repo".to_owned(), |name| name.to_string_lossy().into_owned());
-        self.data.join("worktrees").join(format!("{}-{}", task.id, slug(&name)))
+        let name = task.spec.repo.file_name().map_or_else(
+            || "repo".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        );
+        self.data
+            .join("worktrees")
+            .join(format!("{}-{}", task.id, slug(&name)))
     }
 
     /// Where baselines run and are remembered.
@@ -72,7 +79,10 @@ impl Workshop {
     }
 
     pub(super) fn baseline(&self, key: &str) -> Arc<OnceCell<VerifyRun>> {
-        let mut baselines = self.baselines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut baselines = self
+            .baselines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         Arc::clone(baselines.entry(key.to_owned()).or_default())
     }
 }
@@ -91,7 +101,21 @@ pub fn slug(text: &str) -> String {
         }
     }
     let slug = slug.trim_matches('-');
-    if slug.is_empty() { "task".to_owned() } else { slug.to_owned() }
+    if slug.is_empty() {
+        "task".to_owned()
+    } else {
+        slug.to_owned()
+    }
+}
+
+/// Two digits for each byte.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        drop(write!(text, "{byte:02x}"));
+        text
+    })
 }
 
 #[cfg(test)]
@@ -100,7 +124,10 @@ mod tests {
 
     #[test]
     fn a_slug_is_short_plain_and_never_empty() {
-        assert_eq!(slug("Add retry: to  HTTP client!"), "add-retry-to-http-client");
+        assert_eq!(
+            slug("Add retry: to  HTTP client!"),
+            "add-retry-to-http-client"
+        );
         assert_eq!(slug("日本"), "task");
         assert!(slug(&"x".repeat(100)).len() <= 32);
     }

@@ -16,6 +16,7 @@
 mod archive;
 mod base;
 mod command;
+mod detached;
 mod error;
 mod history;
 mod lfs;

@@ -191,6 +191,8 @@ pub enum JobSignal {
     Stop,
     /// SIGCONT.
     Cont,
+    /// SIGUSR1: an agent's launcher says its state again.
+    Usr1,
 }
 
 /// A job as the keeper knows it.
