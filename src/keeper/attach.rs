@@ -10,19 +10,20 @@ use bytes::Bytes;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::client::KeeperClient;
+use super::client::{Farewell, KeeperClient};
 use super::platform;
-use super::protocol::{Attached, JobId, Request};
+use super::protocol::Attached;
 use super::ring::Ring;
 
 /// Pty reads return about 4 KiB whatever is offered; a few of them fit.
 const READ_SIZE: usize = 16 << 10;
 
-/// The reading end of a job's terminal. Dropping it gives reading back to the keeper.
+/// The reading end of a job's terminal. Dropping it gives reading back to the keeper; a later
+/// request of the same client finds that done.
 #[derive(Debug)]
 pub struct AttachedPty {
     client: KeeperClient,
-    id: JobId,
+    farewell: Option<Farewell>,
     master: AsyncFd<OwnedFd>,
     ring: Ring,
     attached: Attached,
@@ -32,14 +33,13 @@ pub struct AttachedPty {
 impl AttachedPty {
     pub(super) fn new(
         client: KeeperClient,
-        id: JobId,
-        master: OwnedFd,
-        ring: OwnedFd,
+        farewell: Farewell,
+        (master, ring): (OwnedFd, OwnedFd),
         attached: Attached,
     ) -> io::Result<Self> {
         Ok(Self {
             client,
-            id,
+            farewell: Some(farewell),
             master: platform::watch(master, Interest::READABLE)?,
             ring: Ring::from_fd(ring)?,
             attached,
@@ -96,19 +96,10 @@ impl AttachedPty {
     }
 }
 
-impl AttachedPty {
-    /// Ends reading without telling the keeper, who is told by the caller; returns the job's id.
-    pub(super) fn close(mut self) -> JobId {
-        std::mem::take(&mut self.id)
-    }
-}
-
 impl Drop for AttachedPty {
     fn drop(&mut self) {
-        if !self.id.is_empty() {
-            self.client.post(&Request::Detach {
-                id: std::mem::take(&mut self.id),
-            });
+        if let Some(farewell) = self.farewell.take() {
+            farewell.send();
         }
     }
 }

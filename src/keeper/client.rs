@@ -31,8 +31,9 @@ use crate::core::Epoch;
 /// The keeper answers from memory; only a stopped machine takes longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Lines waiting to be written; askers wait when it is full.
-const OUTGOING: usize = 64;
+/// Lines waiting to be written; askers wait when it is full. Each attached terminal reserves a
+/// place, so that it can always be given back.
+const OUTGOING: usize = 256;
 
 /// Events waiting for the owner. When it is full the connection is given up, because a lost event
 /// is worse: whoever connects again learns everything from `jobs`.
@@ -109,6 +110,20 @@ struct Inner {
     events: Mutex<Option<mpsc::Receiver<KeeperEvent>>>,
     /// Owns the reading and the writing task; dropped, it ends them.
     _tasks: JoinSet<()>,
+}
+
+/// A request that can be sent at any moment without waiting; nobody waits for its answer.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    place: mpsc::OwnedPermit<Vec<u8>>,
+    line: Vec<u8>,
+}
+
+impl Farewell {
+    pub(super) fn send(self) {
+        // What is returned is only another sender.
+        drop(self.place.send(self.line));
+    }
 }
 
 /// What the tasks share with the askers.
@@ -188,21 +203,22 @@ impl KeeperClient {
     /// Takes over reading a job's terminal; the keeper stops first. Also possible after the job
     /// has ended, to read what is left.
     pub async fn attach(&self, id: &str) -> Result<AttachedPty, ClientError> {
+        let reserved = self.inner.outgoing.clone().reserve_owned();
+        let farewell = tokio::time::timeout(ANSWER_TIMEOUT, reserved).await;
+        let farewell = farewell
+            .map_err(|_elapsed| ClientError::TimedOut)?
+            .map_err(|_closed| ClientError::Disconnected)?;
         let request = Request::Attach { id: id.to_owned() };
         let (answer, fds) = self.ask(&request).await?;
         let attached: Attached = decode_answer(answer).map_err(protocol)?;
         let [master, ring] = exactly(fds)?;
-        AttachedPty::new(self.clone(), id.to_owned(), master, ring, attached)
+        let detach = Request::Detach { id: id.to_owned() };
+        let farewell = Farewell {
+            place: farewell,
+            line: self.encode(&detach)?,
+        };
+        AttachedPty::new(self.clone(), farewell, (master, ring), attached)
             .map_err(ClientError::Descriptor)
-    }
-
-    /// Gives reading back to the keeper. Dropping the [`AttachedPty`] does it, too; this one is
-    /// known to have happened when it returns.
-    pub async fn detach(&self, attached: AttachedPty) -> Result<(), ClientError> {
-        self.done(&Request::Detach {
-            id: attached.close(),
-        })
-        .await
     }
 
     /// Types `bytes` into a job's terminal. Returns when they are in the keeper's queue.
@@ -292,15 +308,9 @@ impl KeeperClient {
         self.done(&Request::Shutdown {}).await
     }
 
-    /// Sends a request whose answer nobody waits for.
-    pub(super) fn post(&self, request: &Request) {
+    fn encode(&self, request: &Request) -> Result<Vec<u8>, ClientError> {
         let id = self.inner.next_id.fetch_add(1, Ordering::Relaxed);
-        let Ok(line) = encode_request(id, request) else {
-            return;
-        };
-        if self.inner.outgoing.try_send(line).is_err() && !self.inner.shared.lost.is_cancelled() {
-            tracing::warn!("the keeper was not told that a terminal is free again");
-        }
+        encode_request(id, request).map_err(protocol)
     }
 
     async fn done(&self, request: &Request) -> Result<(), ClientError> {

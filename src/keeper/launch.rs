@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::leftovers::{DATA_VARIABLE, JOB_VARIABLE, KEEPER_VARIABLE};
-use super::options::{ALREADY_RUNNING_CODE, KeeperOptions, Session};
+use super::options::{ALREADY_RUNNING_CODE, KeeperOptions, KeeperPaths, Session};
 use super::platform;
 
 /// A keeper listens within milliseconds; only an overloaded machine needs more.
@@ -41,6 +42,12 @@ pub enum LaunchError {
         /// Where it says why.
         log: PathBuf,
     },
+    /// It was told to end and did not.
+    #[error("the keeper (process {pid}) has not ended; its jobs may need a kill")]
+    StillRunning {
+        /// Its process id.
+        pid: i32,
+    },
     /// It does not answer.
     #[error("the keeper does not answer at {}; see {}", socket.display(), log.display())]
     Silent {
@@ -54,11 +61,20 @@ pub enum LaunchError {
 /// Makes sure that a keeper answers at the socket, starting one (detached) if none does. Several
 /// callers at once end up with one keeper.
 pub async fn ensure_running(options: &KeeperOptions) -> Result<(), LaunchError> {
+    let program = platform::own_program().map_err(LaunchError::Start)?;
+    ensure_running_from(&program, options).await
+}
+
+/// As [`ensure_running`], with another `warpsquad` than this very program.
+pub async fn ensure_running_from(
+    program: &Path,
+    options: &KeeperOptions,
+) -> Result<(), LaunchError> {
     let socket = options.paths.socket();
     if answers(&socket).await {
         return Ok(());
     }
-    let mut keeper = start(options)?;
+    let mut keeper = start(program, options)?;
     let log = options.paths.log();
     let deadline = Instant::now() + START_TIMEOUT;
     let mut pause = FIRST_PAUSE;
@@ -78,18 +94,51 @@ pub async fn ensure_running(options: &KeeperOptions) -> Result<(), LaunchError> 
     Err(LaunchError::Silent { socket, log })
 }
 
+/// Ends the keeper with all its jobs, whichever server is there or not, and waits until it is gone.
+/// Returns whether there was one.
+pub async fn stop_running(paths: &KeeperPaths, patience: Duration) -> Result<bool, LaunchError> {
+    let Ok(stream) = UnixStream::connect(paths.socket()).await else {
+        return Ok(false);
+    };
+    let pid = stream
+        .peer_cred()
+        .ok()
+        .and_then(|peer| peer.pid())
+        .and_then(Pid::from_raw);
+    // Without a process id (or a process) the keeper has ended meanwhile.
+    let Some(pid) = pid else { return Ok(false) };
+    if kill_process(pid, Signal::TERM).is_err() {
+        return Ok(false);
+    }
+    // The keeper never closes this connection by itself, so its end is the keeper's end.
+    let end = async {
+        while stream.readable().await.is_ok() {
+            match stream.try_read(&mut [0; 64]) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => return,
+            }
+        }
+    };
+    let ended = tokio::time::timeout(patience, end).await;
+    ended.map_err(|_elapsed| LaunchError::StillRunning {
+        pid: pid.as_raw_nonzero().get(),
+    })?;
+    Ok(true)
+}
+
 async fn answers(socket: &Path) -> bool {
     UnixStream::connect(socket).await.is_ok()
 }
 
-fn start(options: &KeeperOptions) -> Result<Child, LaunchError> {
+fn start(program: &Path, options: &KeeperOptions) -> Result<Child, LaunchError> {
     let mut options = options.clone();
     options.session = Session::Detached;
     for path in [&mut options.paths.runtime, &mut options.paths.data] {
         *path = std::path::absolute(&*path).map_err(LaunchError::Start)?;
     }
     let log = open_log(&options.paths.log())?;
-    Command::new(platform::own_program().map_err(LaunchError::Start)?)
+    Command::new(program)
         .args(options.to_args())
         .current_dir("/")
         // Whoever starts a keeper from inside a job must not pass for that job's keeper.

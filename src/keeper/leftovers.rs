@@ -50,6 +50,12 @@ pub(super) fn kill_leftovers(session: Pid, job: &str, nonce: &str) -> usize {
     })
 }
 
+/// Kills every child of this process, and every one that it adopts by that.
+pub(super) fn kill_children() -> usize {
+    let parent = getpid();
+    kill_all(|process| process.parent == Some(parent))
+}
+
 fn entry(name: &str, value: &[u8]) -> Vec<u8> {
     [name.as_bytes(), b"=", value].concat()
 }

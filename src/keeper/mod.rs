@@ -3,28 +3,37 @@
 //! It holds agent and job processes, their terminals and recent output, and the gateway's listening
 //! socket; it starts the server and starts it again. It does nothing clever.
 //!
+//! - [`process`]: the keeper itself
 //! - [`protocol`]: what is said over its socket
 //! - [`client`], [`attach`]: the server's side
 //! - [`ring`]: recent output in memory that both sides share
 //! - [`launch`], [`options`]: starting a keeper
 //! - [`shim`]: what every job starts with
 //! - [`leftovers`]: processes that a job, or a whole keeper, left behind
-#![allow(dead_code, reason = "the process itself is the next commit")]
 
+mod answer;
 pub mod attach;
 pub mod client;
+mod connection;
 mod frame;
+mod job;
 pub mod launch;
 pub mod leftovers;
 pub mod options;
+mod place;
 mod platform;
+pub mod process;
 pub mod protocol;
 pub mod ring;
+mod server_child;
 pub mod shim;
+mod state;
+mod terminal;
 
 pub use attach::AttachedPty;
 pub use client::{ClientError, KeeperClient, KeeperEvent};
-pub use launch::{LaunchError, ensure_running};
+pub use launch::{LaunchError, ensure_running, stop_running};
 pub use leftovers::sweep_orphans;
 pub use options::{KeeperOptions, KeeperPaths, SERVER_STOP_CODE};
+pub use process::{ExitReason, KeeperError, run};
 pub use protocol::{Delivery, JobExit, JobSignal, JobSpec, JobView, Output, RefusalKind, Spawned};
