@@ -7,3 +7,4 @@
 )]
 
 mod aider;
+mod keeper;
