@@ -200,6 +200,7 @@ pub(super) fn native_signal(signal: JobSignal) -> Signal {
         JobSignal::Kill => Signal::KILL,
         JobSignal::Stop => Signal::STOP,
         JobSignal::Cont => Signal::CONT,
+        JobSignal::Usr1 => Signal::USR1,
     }
 }
 

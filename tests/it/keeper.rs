@@ -393,7 +393,10 @@ async fn a_mebibyte_reaches_a_job_that_does_not_read_yet_and_holds_up_nobody() {
     history_with(&client, "other", "still served").await;
     client.signal("slow", JobSignal::Cont).await.unwrap();
     let history = history_with(&client, "slow", "over").await;
-    let expected = format!("{:x}", Sha256::digest(&prompt));
+    let digest = Sha256::digest(&prompt);
+    let expected = digest
+        .iter()
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     assert!(history.contains(&expected), "{history}");
 }
 
