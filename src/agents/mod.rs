@@ -1,6 +1,7 @@
 //! Agents: real Aider processes that work on tasks, and the jobs around them.
 //!
 //! - [`aider`]: everything that is known about Aider itself.
+//! - [`setup`]: the private installation of Aider.
 //! - [`Workshop`]: where the work lies; [`Jobs`]: jobs in the keeper.
 //! - [`prepare`], [`verify`]: worktrees made usable, results checked.
 //! - [`Agents`]: the pool; one actor per attempt reads its terminal and reports to the engine.
@@ -12,6 +13,7 @@ mod launch;
 mod pool;
 pub mod prepare;
 mod settle;
+pub mod setup;
 mod turn;
 pub mod verify;
 mod workshop;

@@ -3,6 +3,7 @@
 //! Needs `WARPSQUAD_TEST_PYTHON`: an interpreter that can import aider-chat 0.86.2.
 
 mod ollama;
+mod setup;
 mod world;
 
 use ollama::{Answer, Ollama};
@@ -13,7 +14,7 @@ use warpsquad::agents::aider::{flavour, prompt, questions};
 use warpsquad::core::settings::Answer::{No, Yes};
 use warpsquad::core::settings::OptionValue;
 use warpsquad::core::task::Mode;
-use world::{Agent, World, names, python};
+use world::{Agent, World, make_executable, names, python};
 
 fn text(text: &str) -> Answer {
     Answer::Text(text.into())
@@ -150,11 +151,6 @@ fn a_hostile_repository_and_environment_configure_nothing() {
         names(&home),
         [".aider.conf.yml", ".aider.model.settings.yml", ".env"]
     );
-}
-
-fn make_executable(path: &std::path::Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]
