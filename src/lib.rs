@@ -7,6 +7,7 @@
 //! - [`config`]: keys, layers, mistakes, trust and places.
 //! - [`pty`]: the terminal emulator and the encoding of keys.
 //! - [`gateway`]: the address all model traffic of the agents goes through.
+//! - [`tui`]: the dashboard, drawn in the server for each client.
 //! - [`api`]: the local HTTP face.
 //! - [`keeper`]: the process that outlives servers, and its client.
 //! - [`agents`]: Aider processes: how they are started, read, answered and judged.
@@ -26,3 +27,4 @@ pub mod keeper;
 pub mod ollama;
 pub mod pty;
 pub mod store;
+pub mod tui;

@@ -1,0 +1,186 @@
+//! The lower tabs: what waits, endpoints and models, what happened last.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
+
+use super::super::layout::inner;
+use super::super::model::{Model, Tab};
+use super::super::text::{clock, cut, plain};
+use super::super::theme::Role;
+use super::{parts, task};
+use crate::core::endpoint::{Endpoint, EndpointHealth, EndpointName};
+use crate::core::event::{Event, SquadEvent, What};
+use crate::core::task::{Task, TaskState};
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model) {
+    if area.is_empty() {
+        return;
+    }
+    heading(frame, area, model);
+    let area = inner(area);
+    let lines = match model.tab {
+        Tab::Queue => queue(model),
+        Tab::Models => models(model),
+        Tab::Events => events(model, usize::from(area.height)),
+    };
+    let width = usize::from(area.width);
+    let theme = &model.theme;
+    let lines = lines
+        .into_iter()
+        .map(|(text, role)| {
+            let text = cut(&theme.text(&plain(&text)), width, theme.ellipsis());
+            Line::from(Span::styled(text, theme.style(role)))
+        })
+        .collect();
+    parts::lines(frame, area, lines, 0);
+}
+
+fn heading(frame: &mut Frame<'_>, area: Rect, model: &Model) {
+    let theme = &model.theme;
+    let rule = theme.border().horizontal_top;
+    let mut spans = vec![Span::styled(rule, theme.style(Role::Faint))];
+    let mut used = 1;
+    for tab in Tab::ALL {
+        let role = if tab == model.tab {
+            Role::Selected
+        } else {
+            Role::Faint
+        };
+        let text = format!(" {} ", tab.title());
+        used += text.width();
+        spans.push(Span::styled(text, theme.style(role)));
+    }
+    let left = usize::from(area.width).saturating_sub(used);
+    spans.push(Span::styled(rule.repeat(left), theme.style(Role::Faint)));
+    frame.render_widget(Line::from(spans), Rect { height: 1, ..area });
+}
+
+fn queue(model: &Model) -> Vec<(String, Role)> {
+    let mut waiting: Vec<&Task> = model
+        .view
+        .tasks
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|task| {
+            matches!(
+                task.state,
+                TaskState::Blocked | TaskState::Queued | TaskState::Failed
+            )
+        })
+        .collect();
+    waiting.sort_by_key(|task| {
+        (
+            task.state == TaskState::Blocked,
+            task.spec.priority,
+            task.id,
+        )
+    });
+    if waiting.is_empty() {
+        return vec![(
+            "nothing waits for an agent; n writes a task".into(),
+            Role::Faint,
+        )];
+    }
+    waiting
+        .into_iter()
+        .map(|task| {
+            let why = task::reason(model, task).map_or_else(String::new, |why| format!(": {why}"));
+            let text = format!(
+                "t{:<4} {:<10} {:<8} {}{why}",
+                task.id.to_string(),
+                task.spec.priority.as_str(),
+                task.state.as_str(),
+                task.spec.title()
+            );
+            let role = if task.state == TaskState::Failed {
+                Role::Attention
+            } else {
+                Role::Text
+            };
+            (text, role)
+        })
+        .collect()
+}
+
+fn models(model: &Model) -> Vec<(String, Role)> {
+    let endpoints = &model.view.catalogue.endpoints;
+    if endpoints.is_empty() {
+        let text = "no endpoint is configured; 'warpsquad doctor' says what to do";
+        return vec![(text.into(), Role::Attention)];
+    }
+    endpoints
+        .iter()
+        .flat_map(|(name, endpoint)| endpoint_lines(name, endpoint))
+        .collect()
+}
+
+fn endpoint_lines(name: &EndpointName, endpoint: &Endpoint) -> Vec<(String, Role)> {
+    let head = match &endpoint.health {
+        EndpointHealth::Ok => (format!("{name}  {}", endpoint.url), Role::Title),
+        EndpointHealth::Unknown { why } => (
+            format!("{name}  {}  unknown: {why}", endpoint.url),
+            Role::Attention,
+        ),
+    };
+    let models = endpoint.models.values().map(|model| {
+        let loaded = endpoint.resident.get(&model.name);
+        let resident = loaded.map_or_else(String::new, |residency| {
+            format!("  loaded, {} in VRAM", gibibytes(residency.size_vram))
+        });
+        let text = format!(
+            "  {:<28} {:>6} {:<8} {:>9}{resident}",
+            model.name.as_str(),
+            model.parameter_size,
+            model.quantisation,
+            gibibytes(model.size)
+        );
+        let role = if loaded.is_some() {
+            Role::Good
+        } else {
+            Role::Text
+        };
+        (text, role)
+    });
+    std::iter::once(head).chain(models).collect()
+}
+
+fn gibibytes(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1u32 << 30))
+}
+
+/// The newest first.
+fn events(model: &Model, height: usize) -> Vec<(String, Role)> {
+    if model.view.events.is_empty() {
+        return vec![(
+            "nothing has happened yet; n writes a task".into(),
+            Role::Faint,
+        )];
+    }
+    model
+        .view
+        .events
+        .iter()
+        .rev()
+        .take(height)
+        .map(|event| {
+            let ago = clock(model.now.since(event.at));
+            (format!("{ago:>6} ago  {}", words(event)), Role::Text)
+        })
+        .collect()
+}
+
+fn words(event: &Event) -> String {
+    match &event.what {
+        What::Task { task, event } => format!("task {task} {}", event.name()),
+        What::Squad { event } => match event {
+            SquadEvent::ServerStarted { epoch, adopted } => {
+                format!("server {epoch} started: {adopted}")
+            }
+            SquadEvent::Paused => "the queue was paused".into(),
+            SquadEvent::Resumed => "the queue goes on".into(),
+            SquadEvent::CatalogueChanged { what } | SquadEvent::KeeperLost { what } => what.clone(),
+        },
+    }
+}
