@@ -254,7 +254,7 @@ pub struct TaskSpec {
     pub autonomy: Autonomy,
     /// Further attempts after a failed one.
     pub retries: u32,
-    /// Expires when it has waited this many milliseconds in the queue.
+    /// Expires when it has waited this many milliseconds for its first attempt.
     pub ttl_ms: Option<u64>,
     /// What the worktree starts from.
     pub base: Base,
@@ -444,6 +444,16 @@ impl Task {
     /// Number of the current attempt, 0 before the first.
     pub fn attempt_number(&self) -> u32 {
         self.attempt().map_or(0, |attempt| attempt.number)
+    }
+
+    /// When its time to live ends, as long as it has never been assigned.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        let waits = matches!(self.state, TaskState::Queued | TaskState::Blocked);
+        let ttl = self
+            .spec
+            .ttl_ms
+            .filter(|_| waits && self.attempts.is_empty())?;
+        Some(Timestamp(self.created.0.saturating_add(ttl)))
     }
 
     /// The words shown for its state; a finished ask task is `answered`, not `merged`.

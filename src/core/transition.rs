@@ -126,6 +126,8 @@ fn enter_attempt(task: &mut Task, event: &TaskEvent, next: TaskState, now: Times
             requeue(task, None);
             task.failures = 0;
             task.losses = 0;
+            // Whoever starts it again wants it, however long it has waited.
+            task.spec.ttl_ms = None;
         }
         TaskEvent::Discarded | TaskEvent::Cancelled | TaskEvent::Expired => {
             end_attempt(task, event.name(), now);

@@ -119,7 +119,7 @@ pub enum TaskFact {
 }
 
 /// Something to be done outside.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Make the worktree usable.
     Prepare(Arc<Task>),

@@ -5,6 +5,7 @@
 
 pub mod input;
 pub mod journal;
+mod recall;
 mod run;
 mod state;
 mod update;

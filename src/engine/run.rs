@@ -3,9 +3,10 @@
 //! It owns a thread (see [`EngineLoop::run`]), because a commit waits for the disk. While it waits,
 //! inputs gather, so that the next transaction carries all of them: group commit without a delay.
 //!
-//! When the store fails (a full disk) nothing of the batch has happened: the state is loaded again
-//! as soon as the store works, commands are refused meanwhile, and everything outstanding is asked
-//! for again, which makes the actors repeat what they reported.
+//! When the store fails (a full disk) nothing of the batch has happened: the state is loaded again,
+//! commands and facts are refused until the store works, and then everything outstanding is asked
+//! for again, which makes the actors repeat what they reported. Memory is never ahead of the disk,
+//! and nobody is answered before the commit.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::core::{TaskId, Timestamp};
 
 use super::input::{Effect, Input};
 use super::journal::{EventFilter, Journal, JournalError, TaskFilter, Transaction};
+use super::recall::recall;
 use super::state::{EngineSettings, FINISHED_KEPT, State};
 use super::update::{Answer, update};
 use super::view::View;
@@ -225,16 +227,14 @@ impl<J: Journal> EngineLoop<J> {
 
     async fn turn(&mut self, batch: Vec<Message>) -> Result<(), JournalError> {
         if self.store_fault.is_some() {
-            self.recover().await;
+            self.recover().await?;
         }
         let mut replies = Vec::new();
         let mut effects = Vec::new();
+        let mut queries = Vec::new();
         for message in batch {
             match message {
-                Message::Query(query, reply) => {
-                    let answer = self.answer(&query);
-                    drop(reply.send(answer));
-                }
+                Message::Query(query, reply) => queries.push((query, reply)),
                 Message::Input(input, reply) => {
                     self.apply(*input, reply, &mut replies, &mut effects);
                 }
@@ -246,6 +246,10 @@ impl<J: Journal> EngineLoop<J> {
             Err(error) => self.fail(&error, replies),
         }
         self.publish();
+        for (query, reply) in queries {
+            let answer = self.answer(&query);
+            drop(reply.send(answer));
+        }
         Ok(())
     }
 
@@ -256,12 +260,11 @@ impl<J: Journal> EngineLoop<J> {
         replies: &mut Vec<(ReplyTo, Result<Reply, Refusal>)>,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(fault) = &self.store_fault {
-            if let Some(reply) = reply {
-                replies.push((reply, Err(store_refusal(fault))));
-            }
+        let Some(input) = self.admit(input) else {
+            let fault = self.store_fault.as_deref().unwrap_or_default();
+            replies.extend(reply.map(|reply| (reply, Err(store_refusal(fault)))));
             return;
-        }
+        };
         let outcome = update(&mut self.state, input, (self.clock)());
         effects.extend(outcome.effects);
         for (task, result) in outcome.later {
@@ -276,6 +279,31 @@ impl<J: Journal> EngineLoop<J> {
             }
             (None | Some(_), _) => {}
         }
+    }
+
+    /// Lets an input through when it can be recorded. What is never recorded is kept either way:
+    /// nobody reports it again.
+    fn admit(&mut self, input: Input) -> Option<Input> {
+        if self.store_fault.is_none() {
+            let recalled = recall(&mut self.journal, &mut self.state, &input);
+            match recalled {
+                Ok(()) => return Some(input),
+                Err(error) => {
+                    tracing::error!(%error, "the store cannot be read");
+                    self.store_fault = Some(error.to_string());
+                }
+            }
+        }
+        match input {
+            Input::Catalogue { catalogue, .. } => self.state.catalogue = catalogue,
+            Input::Installation(installation) => self.state.installation = installation,
+            Input::Command(_)
+            | Input::Attempt { .. }
+            | Input::Task { .. }
+            | Input::Squad(_)
+            | Input::Tick => {}
+        }
+        None
     }
 
     fn commit(&mut self) -> Result<(), JournalError> {
@@ -315,36 +343,58 @@ impl<J: Journal> EngineLoop<J> {
         for (reply, _) in replies {
             drop(reply.send(Err(store_refusal(&fault))));
         }
+        self.refuse_waiting(&fault);
         self.store_fault = Some(fault);
+        // A full disk can still be read: show what is recorded, not what was hoped for.
+        if let Err(error) = self.reload() {
+            tracing::error!(%error, "the store cannot be read either");
+        }
     }
 
-    /// Loads the state again; on success asks again for everything outstanding.
-    async fn recover(&mut self) {
-        let loaded = match self.journal.load(FINISHED_KEPT) {
-            Ok(loaded) => loaded,
+    /// Tries to use the store again; on success asks again for everything outstanding.
+    async fn recover(&mut self) -> Result<(), JournalError> {
+        match self.reload().and_then(|()| self.probe()) {
+            Ok(()) => {
+                tracing::info!("the store works again");
+                let fault = self.store_fault.take().unwrap_or_default();
+                self.refuse_waiting(&fault);
+                self.resume().await;
+                Ok(())
+            }
+            Err(fenced @ JournalError::Fenced { .. }) => Err(fenced),
             Err(error) => {
                 self.store_fault = Some(error.to_string());
-                return;
+                Ok(())
             }
-        };
+        }
+    }
+
+    /// Answers those who wait for a merge or a restoration: its end may have gone unheard.
+    fn refuse_waiting(&mut self, fault: &str) {
+        for reply in self.later.drain().flat_map(|(_, waiting)| waiting) {
+            drop(reply.send(Err(store_refusal(fault))));
+        }
+    }
+
+    fn reload(&mut self) -> Result<(), JournalError> {
+        let loaded = self.journal.load(FINISHED_KEPT)?;
         let old = std::mem::take(&mut self.state);
         self.state = State::from_loaded(self.settings.clone(), old.epoch, loaded);
         self.state.catalogue = old.catalogue;
         self.state.installation = old.installation;
         self.state.reports = old.reports;
+        Ok(())
+    }
+
+    /// A transaction that changes nothing and shows whether anything can be written.
+    fn probe(&mut self) -> Result<(), JournalError> {
         let probe = Transaction {
             epoch: self.state.epoch,
             paused: self.state.paused,
             next_task: self.state.next_task,
             ..Transaction::default()
         };
-        if let Err(error) = self.journal.commit(&probe) {
-            self.store_fault = Some(error.to_string());
-            return;
-        }
-        tracing::info!("the store works again");
-        self.store_fault = None;
-        self.resume().await;
+        self.journal.commit(&probe)
     }
 
     fn answer(&mut self, query: &Query) -> Result<QueryReply, JournalError> {

@@ -43,6 +43,8 @@ pub struct State {
     pub settings: EngineSettings,
     /// Its epoch.
     pub epoch: Epoch,
+    /// The moment of the last update: all that was due by then is done.
+    pub now: Timestamp,
     /// Unfinished tasks and the latest finished ones.
     pub tasks: BTreeMap<TaskId, Arc<Task>>,
     /// Number of the next task.
@@ -123,23 +125,21 @@ impl State {
     }
 
     /// The next moment at which something is due without any input.
+    ///
+    /// A moment that the last update has seen is not due again: a task that could start but finds
+    /// no free slot waits for an input, not for the clock.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.unfinished()
             .flat_map(|task| self.deadlines(task))
+            .filter(|moment| *moment > self.now)
             .min()
     }
 
     fn deadlines(&self, task: &Task) -> impl Iterator<Item = Timestamp> {
         let waits = matches!(task.state, TaskState::Queued | TaskState::Failed);
-        let expires = matches!(task.state, TaskState::Queued | TaskState::Blocked);
         let not_before = task.not_before.filter(|_| waits);
-        let ttl = task
-            .spec
-            .ttl_ms
-            .filter(|_| expires)
-            .map(|ttl| Timestamp(task.created.0 + ttl));
         let limit = self.time_limit_of(task);
-        [not_before, ttl, limit].into_iter().flatten()
+        [not_before, task.expires_at(), limit].into_iter().flatten()
     }
 
     /// When the attempt under way is stopped.
@@ -200,7 +200,9 @@ impl State {
                 .map(|attempt| attempt.endpoint.clone())
                 .unwrap_or_default(),
             since: attempt.map(|attempt| attempt.started),
-            report: self.reports.get(&slot).cloned().unwrap_or_default(),
+            report: task
+                .and_then(|_| self.reports.get(&slot).cloned())
+                .unwrap_or_default(),
         }
     }
 }

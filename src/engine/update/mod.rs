@@ -37,6 +37,7 @@ pub enum Answer {
 
 /// Applies one input at `now`.
 pub fn update(state: &mut State, input: Input, now: Timestamp) -> Outcome {
+    state.now = now;
     let mut step = Step {
         state,
         now,

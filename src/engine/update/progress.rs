@@ -173,9 +173,10 @@ fn follow_up(report: &VerifyReport) -> String {
 
 /// A fact about a task outside its attempts.
 pub(super) fn task(step: &mut Step<'_>, id: TaskId, fact: TaskFact) {
-    let Some(state) = step.task(id).map(|task| task.state) else {
+    let Some(task) = step.task(id) else {
         return;
     };
+    let (state, archiving) = (task.state, task.archiving);
     match fact {
         TaskFact::Merged(commit) if state == TaskState::Merging => {
             schedule::recorded(step, id, TaskEvent::Merged { commit });
@@ -186,8 +187,8 @@ pub(super) fn task(step: &mut Step<'_>, id: TaskId, fact: TaskFact) {
             schedule::recorded(step, id, TaskEvent::MergeRefused { why: why.clone() });
             later(step, id, Err(Refusal::user(why)));
         }
-        TaskFact::Archived => schedule::recorded(step, id, TaskEvent::Archived),
-        TaskFact::ArchiveFailed(why) => {
+        TaskFact::Archived if archiving => schedule::recorded(step, id, TaskEvent::Archived),
+        TaskFact::ArchiveFailed(why) if archiving => {
             schedule::recorded(step, id, TaskEvent::ArchiveFailed { why });
         }
         TaskFact::Restored(workplace) => {
@@ -198,7 +199,11 @@ pub(super) fn task(step: &mut Step<'_>, id: TaskId, fact: TaskFact) {
             later(step, id, reply);
         }
         TaskFact::RestoreFailed(why) => later(step, id, Err(Refusal::user(why))),
-        TaskFact::Merged(_) | TaskFact::MergeRefused(_) => {}
+        // Late or said twice: the task has gone on.
+        TaskFact::Merged(_)
+        | TaskFact::MergeRefused(_)
+        | TaskFact::Archived
+        | TaskFact::ArchiveFailed(_) => {}
     }
 }
 

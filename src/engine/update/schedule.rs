@@ -1,7 +1,7 @@
 //! What is due by time, and who gets a free slot: priority, then age.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::core::TaskId;
 use crate::core::catalogue::{NoModel, pick_model};
@@ -45,12 +45,7 @@ pub(super) fn due(step: &mut Step<'_>) {
 }
 
 fn is_expired(step: &Step<'_>, task: &Task) -> bool {
-    let waits = matches!(task.state, TaskState::Queued | TaskState::Blocked);
-    let old = task
-        .spec
-        .ttl_ms
-        .is_some_and(|ttl| step.now.since(task.created) >= Duration::from_millis(ttl));
-    waits && old
+    task.expires_at().is_some_and(|moment| moment <= step.now)
 }
 
 fn is_ripe(step: &Step<'_>, task: &Task) -> bool {
@@ -84,7 +79,7 @@ pub(super) fn fail(step: &mut Step<'_>, task: &Task, why: &str, follow_up: Optio
 
 /// Gives free slots to queued tasks.
 pub(super) fn assign(step: &mut Step<'_>) {
-    step.state.waiting.clear();
+    step.state.waiting = blocked(step);
     let queue = queue(step);
     if queue.is_empty() {
         return;
@@ -171,6 +166,31 @@ fn reason(
     } else {
         "the most capable installed"
     }
+}
+
+/// What each blocked task waits for.
+fn blocked(step: &Step<'_>) -> BTreeMap<TaskId, String> {
+    let open = |task: &Arc<Task>| {
+        let after = task.spec.after.iter();
+        let earlier = after
+            .filter_map(|id| step.task(*id))
+            .find(|task| !submit::is_merged(task))?;
+        let remedy = if earlier.state.is_final() {
+            ": start that one again, or cancel this one"
+        } else {
+            ""
+        };
+        let why = format!(
+            "waits for task {}, which is {}{remedy}",
+            earlier.id, earlier.state
+        );
+        Some((task.id, why))
+    };
+    let blocked = step
+        .state
+        .unfinished()
+        .filter(|task| task.state == TaskState::Blocked);
+    blocked.filter_map(open).collect()
 }
 
 fn queue(step: &Step<'_>) -> Vec<Arc<Task>> {

@@ -95,6 +95,9 @@ fn accept(step: &mut Step<'_>, new: NewTask, earlier: &[TaskId]) -> Result<TaskI
 }
 
 pub(super) fn is_done(step: &Step<'_>, id: TaskId) -> bool {
-    step.task(id)
-        .is_none_or(|task| task.state == TaskState::Merged)
+    step.task(id).is_none_or(is_merged)
+}
+
+pub(super) fn is_merged(task: &Arc<Task>) -> bool {
+    task.state == TaskState::Merged
 }
