@@ -60,6 +60,7 @@ pub fn update(state: &mut State, input: Input, now: Timestamp) -> Outcome {
     }
     schedule::due(&mut step);
     schedule::assign(&mut step);
+    schedule::explain_blocked(&mut step);
     step.outcome
 }
 
@@ -117,3 +118,6 @@ impl Step<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,5 @@
 //! What is due by time, and who gets a free slot: priority, then age.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::core::TaskId;
@@ -79,7 +78,7 @@ pub(super) fn fail(step: &mut Step<'_>, task: &Task, why: &str, follow_up: Optio
 
 /// Gives free slots to queued tasks.
 pub(super) fn assign(step: &mut Step<'_>) {
-    step.state.waiting = blocked(step);
+    step.state.waiting.clear();
     let queue = queue(step);
     if queue.is_empty() {
         return;
@@ -169,7 +168,7 @@ fn reason(
 }
 
 /// What each blocked task waits for.
-fn blocked(step: &Step<'_>) -> BTreeMap<TaskId, String> {
+pub(super) fn explain_blocked(step: &mut Step<'_>) {
     let open = |task: &Arc<Task>| {
         let after = task.spec.after.iter();
         let earlier = after
@@ -190,7 +189,8 @@ fn blocked(step: &Step<'_>) -> BTreeMap<TaskId, String> {
         .state
         .unfinished()
         .filter(|task| task.state == TaskState::Blocked);
-    blocked.filter_map(open).collect()
+    let reasons: Vec<(TaskId, String)> = blocked.filter_map(open).collect();
+    step.state.waiting.extend(reasons);
 }
 
 fn queue(step: &Step<'_>) -> Vec<Arc<Task>> {
