@@ -33,6 +33,19 @@ pub use crate::engine::view::{AgentView, Installation, View};
 /// The token of the `Upgrade` header that turns a connection into a dashboard.
 pub const ATTACH: &str = "warpsquad-attach";
 
+/// Which log of a task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogKind {
+    /// The chat of its agent.
+    #[default]
+    Agent,
+    /// The output of its last verification.
+    Verify,
+    /// The output of its setup command.
+    Setup,
+}
+
 /// `POST /v1/stop`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopRequest {

@@ -1,0 +1,175 @@
+//! What the engine asks for, carried out: one task of the runtime for each effect.
+//!
+//! Every effect may be asked for again, after a restart or after the store failed; each is found
+//! again by its key: a job id, a worktree, a ref. One that is still under way is not started twice.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::agents::{AgentCommand, Agents, Workshop, prepare, verify};
+use crate::core::TaskId;
+use crate::core::task::Task;
+use crate::engine::{Effect, EngineHandle, Fact, Input, TaskFact};
+use crate::git::Repository;
+
+use super::merge;
+
+type Key = (TaskId, u32, &'static str);
+
+/// Carries out effects. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Effects {
+    pub(super) workshop: Arc<Workshop>,
+    pub(super) agents: Agents,
+    pub(super) engine: EngineHandle,
+    pub(super) tracker: TaskTracker,
+    pub(super) stop: CancellationToken,
+    under_way: Arc<Mutex<HashSet<Key>>>,
+}
+
+impl Effects {
+    pub(super) fn new(
+        workshop: Arc<Workshop>,
+        agents: Agents,
+        engine: EngineHandle,
+        stop: CancellationToken,
+    ) -> Self {
+        let tracker = TaskTracker::new();
+        Self { workshop, agents, engine, tracker, stop, under_way: Arc::default() }
+    }
+
+    /// Takes effects until the engine has stopped.
+    pub(super) async fn run(self, mut effects: mpsc::Receiver<Effect>) {
+        while let Some(effect) = effects.recv().await {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&self, effect: Effect) {
+        match effect {
+            Effect::Prepare(task) => self.once(&task, "prepare", Self::prepare),
+            Effect::RunAgent(task) => self.agents.run(task),
+            Effect::Verify(task) => self.once(&task, "verify", Self::verify),
+            Effect::Archive(task) => self.once(&task, "archive", Self::archive),
+            Effect::Restore(task) => self.once(&task, "restore", Self::restore),
+            Effect::Merge(task, strategy) => {
+                self.once(&task, "merge", move |this, task| async move {
+                    let fact = merge::merge(&this.workshop, &task, strategy).await;
+                    this.say_task(&task, fact).await;
+                });
+            }
+            Effect::StopAgent { task, number } => {
+                let agents = self.agents.clone();
+                self.tracker.spawn(async move { agents.stop(task, number).await });
+            }
+            Effect::Answer { slot, text } => self.tell(slot, AgentCommand::Answer(text)),
+            Effect::SendLine { slot, text } => self.tell(slot, AgentCommand::SendLine(text)),
+            Effect::KillAgent { slot } => self.tell(slot, AgentCommand::Kill),
+        }
+    }
+
+    fn tell(&self, slot: crate::core::AgentSlot, command: AgentCommand) {
+        let agents = self.agents.clone();
+        self.tracker.spawn(async move {
+            if !agents.tell(slot, command).await {
+                tracing::debug!(%slot, "there is no agent to tell");
+            }
+        });
+    }
+
+    /// Runs `work` unless the same one is under way; given up when the server stops.
+    fn once<F, W>(&self, task: &Arc<Task>, step: &'static str, work: W)
+    where
+        W: FnOnce(Self, Arc<Task>) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let key = (task.id, task.attempt_number(), step);
+        if !self.keys().insert(key) {
+            return;
+        }
+        let (this, task) = (self.clone(), Arc::clone(task));
+        self.tracker.spawn(async move {
+            let stop = this.stop.clone();
+            stop.run_until_cancelled(work(this.clone(), task)).await;
+            this.keys().remove(&key);
+        });
+    }
+
+    fn keys(&self) -> std::sync::MutexGuard<'_, HashSet<Key>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn prepare(self, task: Arc<Task>) {
+        let fact = match prepare::prepare(&self.workshop, &task).await {
+            Ok(workplace) => Fact::Prepared(workplace),
+            Err(fault) => Fact::Held { why: fault.to_string() },
+        };
+        self.say(&task, fact).await;
+        if task.spec.verify.as_deref().is_some_and(|it| !it.trim().is_empty())
+            && self.workshop.settings.verify.baseline
+            && let Err(fault) = verify::baseline(&self.workshop, &task).await
+        {
+            tracing::info!(task = %task.id, %fault, "the baseline is left to the verification");
+        }
+    }
+
+    async fn verify(self, task: Arc<Task>) {
+        let fact = match verify::verify(&self.workshop, &task).await {
+            Ok(report) => Fact::Verified(report),
+            Err(fault) => Fact::Held { why: fault.to_string() },
+        };
+        self.say(&task, fact).await;
+    }
+
+    async fn archive(self, task: Arc<Task>) {
+        let fact = match self.put_away(&task).await {
+            Ok(()) => TaskFact::Archived,
+            Err(why) => TaskFact::ArchiveFailed(why),
+        };
+        self.say_task(&task, fact).await;
+    }
+
+    async fn put_away(&self, task: &Task) -> Result<(), String> {
+        let Some(workplace) = &task.workplace else { return Ok(()) };
+        // The agent may still be writing: nothing is put away before its process is gone.
+        let job = crate::agents::job_id(task);
+        self.agents.stop(task.id, task.attempt_number()).await;
+        self.workshop.jobs.ended(&job).await.map_err(|error| error.to_string())?;
+        let repository =
+            Repository::open(&task.spec.repo).await.map_err(|error| error.to_string())?;
+        repository
+            .archive(task.id, &workplace.dir)
+            .await
+            .map_err(|error| format!("{error}; {}", error.hint()))?;
+        let mark = self.workshop.task_dir(task.id).join("prepared");
+        match tokio::fs::remove_file(mark).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    async fn restore(self, task: Arc<Task>) {
+        let fact = match prepare::restore(&self.workshop, &task).await {
+            Ok(workplace) => TaskFact::Restored(workplace),
+            Err(fault) => TaskFact::RestoreFailed(fault.to_string()),
+        };
+        self.say_task(&task, fact).await;
+    }
+
+    async fn say(&self, task: &Task, fact: Fact) {
+        let (task, number) = (task.id, task.attempt_number());
+        if self.engine.report(Input::Attempt { task, number, fact }).await.is_err() {
+            tracing::debug!(%task, "the engine has stopped");
+        }
+    }
+
+    async fn say_task(&self, task: &Task, fact: TaskFact) {
+        if self.engine.report(Input::Task { task: task.id, fact }).await.is_err() {
+            tracing::debug!(task = %task.id, "the engine has stopped");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The composition root: builds everything in order, adopts what lives, shuts down in reverse.
+//!
+//! - [`run`]: one server from start to stop.
+//! - `adopt`: what the keeper holds and the store remembers, put together.
+//! - `effects`: what the engine asks for, carried out; every effect may be asked for again.
+//! - `intake`: what a submission leaves open, filled in from the repository and its settings.
+
+mod adopt;
+mod clean;
+mod effects;
+mod installation;
+mod intake;
+mod log;
+mod merge;
+mod models;
+mod reads;
+mod run;
+
+pub use installation::InstallPolicy;
+pub use run::{Ending, ServerError, ServerOptions, run};

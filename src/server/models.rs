@@ -1,0 +1,84 @@
+//! Discovery's reports become the engine's catalogue; the pace follows work and clients.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::core::catalogue::{Catalogue, diff};
+use crate::core::endpoint::{Endpoint, EndpointName};
+use crate::core::settings::Settings;
+use crate::discovery::{Controls, Discovery, EndpointReport, Pace};
+use crate::engine::{EngineHandle, Input, View};
+
+/// Reports waiting; the loops wait when it is full.
+const REPORTS: usize = 64;
+
+/// Looks at all endpoints until `stop`.
+pub(super) async fn watch_endpoints(
+    settings: Arc<Settings>,
+    engine: EngineHandle,
+    clients: watch::Receiver<usize>,
+    stop: CancellationToken,
+) {
+    let (discovery, controls) =
+        Discovery::new(settings.endpoints.clone(), settings.discovery.clone());
+    let (sender, reports) = mpsc::channel(REPORTS);
+    tokio::join!(
+        discovery.run(sender, stop.clone()),
+        collect(&settings, &engine, reports),
+        stop.run_until_cancelled(follow(controls, engine.view(), clients)),
+    );
+}
+
+async fn collect(
+    settings: &Settings,
+    engine: &EngineHandle,
+    mut reports: mpsc::Receiver<EndpointReport>,
+) {
+    let mut catalogue = Catalogue::default();
+    for endpoint in &settings.endpoints {
+        catalogue
+            .endpoints
+            .insert(EndpointName(endpoint.name.clone()), Endpoint::new(&endpoint.url));
+    }
+    while let Some(report) = reports.recv().await {
+        let mut next = catalogue.clone();
+        next.endpoints.insert(report.endpoint, report.state);
+        let changes = diff(&catalogue, &next).iter().map(ToString::to_string).collect();
+        catalogue = next;
+        let input = Input::Catalogue { catalogue: Arc::new(catalogue.clone()), changes };
+        if engine.report(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Active while there is unfinished work that needs a model, or a client.
+async fn follow(
+    controls: Controls,
+    mut view: watch::Receiver<Arc<View>>,
+    mut clients: watch::Receiver<usize>,
+) {
+    loop {
+        let busy = *clients.borrow_and_update() > 0 || needs_models(&view.borrow_and_update());
+        controls.set_pace(if busy { Pace::Active } else { Pace::Resting });
+        let open = tokio::select! {
+            changed = view.changed() => changed.is_ok(),
+            changed = clients.changed() => changed.is_ok(),
+        };
+        if !open {
+            return;
+        }
+    }
+}
+
+fn needs_models(view: &View) -> bool {
+    use crate::core::task::TaskState;
+    view.tasks.iter().any(|task| {
+        matches!(
+            task.state,
+            TaskState::Queued | TaskState::Assigned | TaskState::Running | TaskState::Failed
+        )
+    })
+}

@@ -1,0 +1,378 @@
+//! One server, from start to stop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::agents::{Agents, GatewayAccess, Jobs, Workshop};
+use crate::api::{self, ListenError, Services, call};
+use crate::config::{Environment, Places};
+use crate::core::Timestamp;
+use crate::core::command::{Command, Refusal, Request};
+use crate::core::event::{Actor, SquadEvent};
+use crate::core::settings::Settings;
+use crate::engine::journal::JournalError;
+use crate::engine::{Effect, EngineHandle, EngineLoop, EngineSettings, Input};
+use crate::gateway::{self, GatewayError, Grants};
+use crate::keeper::{ClientError, KeeperClient, sweep_orphans};
+use crate::store::SqliteStore;
+
+use super::effects::Effects;
+use super::installation::{InstallPolicy, Installer};
+use super::{adopt, clean, intake, log, models, reads};
+
+/// What a server is started with.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Where everything lies.
+    pub places: Places,
+    /// The settings in force.
+    pub settings: Settings,
+    /// The environment it was started in.
+    pub environment: Environment,
+    /// Whether a missing Aider is installed by itself.
+    pub install: InstallPolicy,
+    /// The squad of `warpsquad demo`.
+    pub demo: bool,
+    /// The keeper's socket.
+    pub keeper: PathBuf,
+}
+
+/// Why a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The whole squad is to stop.
+    Stopped,
+    /// The keeper died: a new one is needed.
+    KeeperLost,
+    /// It was told to end; the keeper starts another one.
+    Terminated,
+    /// A newer server has taken over.
+    Superseded,
+}
+
+/// A server could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] JournalError),
+    /// The keeper.
+    #[error(transparent)]
+    Keeper(#[from] ClientError),
+    /// The local socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The gateway.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// The log, a signal or a thread.
+    #[error("{what}")]
+    System {
+        /// What failed.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The log.
+    #[error("the log cannot be written")]
+    Log(#[from] tracing_appender::rolling::InitError),
+}
+
+/// The wall clock.
+#[must_use]
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Runs a server until it is stopped, its keeper dies or a newer one takes over.
+///
+/// # Errors
+/// It cannot start: the store, the keeper or a socket refuses.
+pub async fn run(options: ServerOptions) -> Result<Ending, ServerError> {
+    let _log = log::start(&options.places.logs(), &options.settings.log.level)?;
+    let journal = SqliteStore::open(&options.places.data_dir.join("tasks.db"))?;
+    let (engine_loop, engine, effects) =
+        EngineLoop::start(journal, engine_settings(&options), now)?;
+    let keeper = match KeeperClient::connect(&options.keeper, engine_loop.state().epoch).await {
+        Ok(keeper) => keeper,
+        Err(ClientError::NoKeeper { .. }) => return Ok(Ending::KeeperLost),
+        Err(error) => return Err(error.into()),
+    };
+    let squad = Squad::build(options, engine, keeper).await?;
+    let adopted = adopt::adopt(engine_loop.state(), &squad.jobs, &squad.grants).await?;
+    let epoch = engine_loop.state().epoch.0;
+    tracing::info!(epoch, %adopted, "the server has started");
+    let fenced = spawn_engine(engine_loop)?;
+    squad.report(SquadEvent::ServerStarted { epoch, adopted }).await;
+    squad.serve(effects, fenced).await
+}
+
+fn engine_settings(options: &ServerOptions) -> EngineSettings {
+    EngineSettings {
+        slots: options.settings.agents.max,
+        tasks: options.settings.tasks.clone(),
+        models: options.settings.models.clone(),
+        demo: options.demo,
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+    }
+}
+
+/// The engine on a thread of its own, because its commits wait for the disk.
+fn spawn_engine(engine: EngineLoop<SqliteStore>) -> Result<CancellationToken, ServerError> {
+    let failed = |source| ServerError::System { what: "the engine cannot be started", source };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+    let fenced = CancellationToken::new();
+    let ended = fenced.clone();
+    std::thread::Builder::new()
+        .name("engine".into())
+        .spawn(move || {
+            if let Err(error) = runtime.block_on(engine.run()) {
+                tracing::warn!(%error, "the engine has ended");
+            }
+            ended.cancel();
+        })
+        .map_err(failed)?;
+    Ok(fenced)
+}
+
+/// Everything but the engine.
+struct Squad {
+    options: ServerOptions,
+    engine: EngineHandle,
+    jobs: Jobs,
+    grants: Grants,
+    workshop: Arc<Workshop>,
+    agents: Agents,
+    clients: watch::Sender<usize>,
+    python: watch::Sender<Option<PathBuf>>,
+    stopping: mpsc::Sender<bool>,
+    stop_asked: mpsc::Receiver<bool>,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Squad {
+    async fn build(
+        options: ServerOptions,
+        engine: EngineHandle,
+        keeper: KeeperClient,
+    ) -> Result<Self, ServerError> {
+        let stop = CancellationToken::new();
+        let tracker = TaskTracker::new();
+        let grants = Grants::default();
+        let jobs = Jobs::new(keeper.clone());
+        if let Some(events) = keeper.take_events() {
+            let (jobs, stop) = (jobs.clone(), stop.clone());
+            tracker.spawn(async move { jobs.dispatch(events, stop).await });
+        }
+        let settings = Arc::new(options.settings.clone());
+        let data = options.places.data_dir.clone();
+        let workshop = Arc::new(Workshop::new(data, jobs.clone(), settings));
+        let (python, python_seen) = watch::channel(None);
+        let base = format!("http://{}", keeper.welcome().gateway);
+        let agents = Agents::new(
+            Arc::clone(&workshop),
+            engine.clone(),
+            access(base, &grants),
+            python_seen,
+            stop.clone(),
+        );
+        let (stopping, stop_asked) = mpsc::channel(1);
+        let (clients, _) = watch::channel(0);
+        Ok(Self {
+            options,
+            engine,
+            jobs,
+            grants,
+            workshop,
+            agents,
+            clients,
+            python,
+            stopping,
+            stop_asked,
+            stop,
+            tracker,
+        })
+    }
+
+    async fn report(&self, event: SquadEvent) {
+        if self.engine.report(Input::Squad(event)).await.is_err() {
+            tracing::debug!("the engine has stopped");
+        }
+    }
+
+    async fn serve(
+        mut self,
+        effects: mpsc::Receiver<Effect>,
+        fenced: CancellationToken,
+    ) -> Result<Ending, ServerError> {
+        let failed = |source| ServerError::System { what: "signals cannot be taken", source };
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        self.start_gateway().await?;
+        let listener = api::bind(&self.options.places.socket).await?;
+        let served = api::serve(listener, self.services(), self.stop.clone());
+        self.tracker.spawn(served);
+        self.start_workers(effects);
+        let keeper = self.jobs.keeper().clone();
+        let ending = tokio::select! {
+            now = self.stop_asked.recv() => {
+                self.end_agents(now.unwrap_or_default()).await;
+                Ending::Stopped
+            }
+            _ = terminate.recv() => Ending::Terminated,
+            _ = interrupt.recv() => Ending::Terminated,
+            () = fenced.cancelled() => Ending::Superseded,
+            () = keeper.disconnected() => Ending::KeeperLost,
+        };
+        if ending == Ending::KeeperLost && !fenced.is_cancelled() {
+            self.keeper_lost().await;
+        }
+        self.shut_down().await;
+        Ok(ending)
+    }
+
+    async fn start_gateway(&self) -> Result<(), ServerError> {
+        let listener = self.jobs.keeper().gateway().await?;
+        // Endpoints are named by the configuration; a proxy of the environment has no say.
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tcp_nodelay(true)
+            .build()
+            .map_err(GatewayError::from)?;
+        let served = gateway::serve(listener, self.grants.clone(), client, self.stop.clone());
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            if let Some(Err(error)) = stop.run_until_cancelled(served).await {
+                tracing::error!(%error, "the gateway has ended");
+            }
+        });
+        Ok(())
+    }
+
+    fn start_workers(&self, effects: mpsc::Receiver<Effect>) {
+        let executor = Effects::new(
+            Arc::clone(&self.workshop),
+            self.agents.clone(),
+            self.engine.clone(),
+            self.stop.clone(),
+        );
+        let installer = Installer {
+            workshop: Arc::clone(&self.workshop),
+            engine: self.engine.clone(),
+            environment: self.options.environment.clone(),
+            policy: self.options.install,
+            python: self.python.clone(),
+            clients: self.clients.subscribe(),
+        };
+        let watching = models::watch_endpoints(
+            Arc::clone(&self.workshop.settings),
+            self.engine.clone(),
+            self.clients.subscribe(),
+            self.stop.clone(),
+        );
+        let stop = self.stop.clone();
+        self.tracker.spawn(stop.clone().run_until_cancelled_owned(executor.run(effects)));
+        self.tracker.spawn(stop.run_until_cancelled_owned(installer.run()));
+        self.tracker.spawn(watching);
+    }
+
+    fn services(&self) -> Services {
+        let (engine, agents) = (self.engine.clone(), self.agents.clone());
+        let (workshop, stopping) = (Arc::clone(&self.workshop), self.stopping.clone());
+        let commands = commands(&self.options, &self.engine);
+        Services {
+            engine: engine.clone(),
+            command: commands,
+            diff: call({
+                let engine = engine.clone();
+                move |id| reads::diff(engine.clone(), id)
+            }),
+            log: call({
+                let (engine, workshop) = (engine.clone(), Arc::clone(&workshop));
+                move |(id, kind)| reads::log(engine.clone(), Arc::clone(&workshop), id, kind)
+            }),
+            screen: call(move |slot| {
+                let agents = agents.clone();
+                async move { agents.text(slot).await }
+            }),
+            clean: call(move |request| {
+                let (workshop, engine) = (Arc::clone(&workshop), engine.clone());
+                async move { clean::clean(&workshop, &engine, request).await }
+            }),
+            stop: call(move |request: crate::api::wire::StopRequest| {
+                let stopping = stopping.clone();
+                async move {
+                    // Full means that it is stopping already.
+                    drop(stopping.try_send(request.now));
+                }
+            }),
+            attach: super::dashboards::attach(self),
+            clients: self.clients.clone(),
+        }
+    }
+
+    /// `stop`: agents are interrupted, their tasks stay in the store and go on at the next start.
+    async fn end_agents(&self, now: bool) {
+        tracing::info!(now, "the squad stops");
+        if let Err(error) = self.jobs.keeper().shutdown().await {
+            tracing::warn!(%error, "the keeper was not told to stop");
+        }
+    }
+
+    async fn keeper_lost(&self) {
+        let data = self.options.places.data_dir.clone();
+        let swept = tokio::task::spawn_blocking(move || sweep_orphans(&data, None)).await;
+        let swept = swept.unwrap_or_default();
+        let what = format!("its agents are gone, {swept} left processes were ended");
+        tracing::error!(%what, "the keeper died");
+        let recorded = Request { by: Actor::squad(), command: Command::Resume };
+        self.report(SquadEvent::KeeperLost { what }).await;
+        // A command is answered only when everything before it is durable.
+        if !self.engine.view().borrow().paused {
+            drop(self.engine.command(recorded).await);
+        }
+    }
+
+    async fn shut_down(self) {
+        self.stop.cancel();
+        self.agents.released().await;
+        self.tracker.close();
+        let limit = std::time::Duration::from_secs(5);
+        if tokio::time::timeout(limit, self.tracker.wait()).await.is_err() {
+            tracing::warn!("some work did not end in time");
+        }
+    }
+}
+
+pub(super) type Commands = api::Call<Request, Result<crate::core::command::Reply, Refusal>>;
+
+fn commands(options: &ServerOptions, engine: &EngineHandle) -> Commands {
+    let (options, engine) = (Arc::new(options.clone()), engine.clone());
+    call(move |request| {
+        let (options, engine) = (Arc::clone(&options), engine.clone());
+        async move {
+            let request =
+                intake::fill(&options.places, &options.environment, now(), request).await?;
+            engine.command(request).await
+        }
+    })
+}
+
+fn access(base: String, grants: &Grants) -> GatewayAccess {
+    let (admitting, revoking) = (grants.clone(), grants.clone());
+    GatewayAccess {
+        base,
+        admit: Arc::new(move |token, url| admitting.admit(token, url)),
+        revoke: Arc::new(move |token| revoking.revoke(token)),
+    }
+}
