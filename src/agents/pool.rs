@@ -1,6 +1,6 @@
 //! All agents of the squad: who works on what, and how their terminals are reached.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,11 +10,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::core::task::Task;
 use crate::core::{AgentSlot, TaskId};
-use crate::engine::EngineHandle;
+use crate::engine::{EngineHandle, Fact, Input};
 use crate::pty::Snapshot;
 
 use super::actor::{self, Actor, ActorHandle, AgentCommand};
 use super::launch::{self, GatewayAccess};
+use super::settle;
 use super::workshop::Workshop;
 
 /// The pool. Clones share it.
@@ -39,6 +40,7 @@ struct Table {
     actors: HashMap<(TaskId, u32), (AgentSlot, ActorHandle)>,
     by_slot: HashMap<AgentSlot, (TaskId, u32)>,
     screens: HashMap<AgentSlot, watch::Sender<Option<Snapshot>>>,
+    lost: HashSet<(TaskId, u32)>,
 }
 
 impl Agents {
@@ -63,6 +65,11 @@ impl Agents {
                 table,
             }),
         }
+    }
+
+    /// These attempts had an agent that is gone: they are reported lost instead of started again.
+    pub fn give_up(&self, lost: Vec<(TaskId, u32)>) {
+        self.table().lost.extend(lost);
     }
 
     /// Starts or adopts the agent of a task's attempt; asked again, it repeats what it said.
@@ -96,6 +103,17 @@ impl Agents {
         screen_out: watch::Sender<Option<Snapshot>>,
     ) {
         let inner = &self.inner;
+        let key = (task.id, task.attempt_number());
+        if self.table().lost.remove(&key) {
+            let kept = settle::keep(&task).await;
+            let why = "the agent ended with its keeper".to_owned();
+            let fact = Fact::Lost { why, kept };
+            let input = Input::Attempt { task: key.0, number: key.1, fact };
+            if inner.engine.report(input).await.is_err() {
+                tracing::debug!(task = %key.0, "the engine has stopped");
+            }
+            return;
+        }
         let Some(python) = self.python().await else {
             return;
         };

@@ -95,6 +95,15 @@ impl EngineHandle {
             .map_err(|_closed| EngineStopped)
     }
 
+    /// Returns when everything reported before is durable.
+    pub async fn flush(&self) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Input(Box::new(Input::Tick), Some(reply));
+        let gone = || Refusal::unavailable("the engine has stopped");
+        self.messages.send(message).await.map_err(|_closed| gone())?;
+        answer.await.map_err(|_closed| gone())?.map(|_done| ())
+    }
+
     /// Asks the store.
     pub async fn query(&self, query: Query) -> Result<QueryReply, JournalError> {
         let gone = || JournalError::Broken("the engine has stopped".into());
@@ -277,7 +286,8 @@ impl<J: Journal> EngineLoop<J> {
             (Some(Answer::When(task)), Some(reply)) => {
                 self.later.entry(task).or_default().push(reply);
             }
-            (None | Some(_), _) => {}
+            (None, Some(reply)) => replies.push((reply, Ok(Reply::Done))),
+            (None | Some(_), None) => {}
         }
     }
 

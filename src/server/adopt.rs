@@ -4,9 +4,12 @@
 //! accepts the first connection that waited in the backlog. Every other job of ours is a leftover
 //! of an attempt that is over and is ended.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use crate::agents::{AgentMeta, Jobs, job_id};
+use crate::core::TaskId;
 use crate::core::task::TaskState;
 use crate::engine::State;
 use crate::gateway::Grants;
@@ -15,28 +18,52 @@ use crate::keeper::{ClientError, JobSignal};
 /// Told to end, a leftover is killed after this.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What was found, in words.
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Attempts whose agent is gone, with the keeper or the machine.
+    pub(super) lost: Vec<(TaskId, u32)>,
+    adopted: usize,
+    ended: usize,
+    unfinished: usize,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lost = self.lost.len();
+        let Self { adopted, ended, unfinished, .. } = self;
+        write!(
+            f,
+            "{adopted} agents adopted, {lost} lost, {ended} leftovers ended, \
+             {unfinished} tasks unfinished"
+        )
+    }
+}
+
+/// Puts living agents' tokens in force, ends leftovers, names what is lost.
 pub(super) async fn adopt(
     state: &State,
     jobs: &Jobs,
     grants: &Grants,
-) -> Result<String, ClientError> {
-    let mut adopted = 0_usize;
-    let mut ended = 0_usize;
+) -> Result<Found, ClientError> {
+    let mut found = Found { unfinished: state.unfinished().count(), ..Found::default() };
+    let mut expected: BTreeMap<String, (TaskId, u32)> = state
+        .tasks
+        .values()
+        .filter(|task| task.state == TaskState::Running)
+        .map(|task| (job_id(task), (task.id, task.attempt_number())))
+        .collect();
     for job in jobs.keeper().jobs().await? {
-        let current = state.tasks.values().any(|task| {
-            task.state == TaskState::Running && job_id(task) == job.id
-        });
-        if current {
+        if expected.remove(&job.id).is_some() {
             if let Ok(meta) = serde_json::from_str::<AgentMeta>(&job.meta) {
                 drop(grants.admit(&meta.token, &meta.url));
             }
-            adopted += 1;
+            found.adopted += 1;
         } else if job.id.starts_with("agent-") {
             jobs.keeper().stop(&job.id, JobSignal::Term, GRACE).await?;
-            ended += 1;
+            found.ended += 1;
         }
     }
-    let unfinished = state.unfinished().count();
-    Ok(format!("{adopted} agents adopted, {ended} leftovers ended, {unfinished} tasks unfinished"))
+    found.lost = expected.into_values().collect();
+    Ok(found)
 }

@@ -2,11 +2,13 @@
 //!
 //! - [`run`]: one server from start to stop.
 //! - `adopt`: what the keeper holds and the store remembers, put together.
+//! - `dashboards`: attached clients and what they ask.
 //! - `effects`: what the engine asks for, carried out; every effect may be asked for again.
 //! - `intake`: what a submission leaves open, filled in from the repository and its settings.
 
 mod adopt;
 mod clean;
+mod dashboards;
 mod effects;
 mod installation;
 mod intake;

@@ -13,15 +13,16 @@ use crate::agents::{Agents, GatewayAccess, Jobs, Workshop};
 use crate::api::{self, ListenError, Services, call};
 use crate::config::{Environment, Places};
 use crate::core::Timestamp;
-use crate::core::command::{Command, Refusal, Request};
-use crate::core::event::{Actor, SquadEvent};
+use crate::core::command::{Refusal, Request};
+use crate::core::event::SquadEvent;
 use crate::core::settings::Settings;
 use crate::engine::journal::JournalError;
 use crate::engine::{Effect, EngineHandle, EngineLoop, EngineSettings, Input};
 use crate::gateway::{self, GatewayError, Grants};
-use crate::keeper::{ClientError, KeeperClient, sweep_orphans};
+use crate::keeper::{ClientError, JobSignal, KeeperClient, sweep_orphans};
 use crate::store::SqliteStore;
 
+use super::dashboards::Dashboards;
 use super::effects::Effects;
 use super::installation::{InstallPolicy, Installer};
 use super::{adopt, clean, intake, log, models, reads};
@@ -106,7 +107,9 @@ pub async fn run(options: ServerOptions) -> Result<Ending, ServerError> {
         Err(error) => return Err(error.into()),
     };
     let squad = Squad::build(options, engine, keeper).await?;
-    let adopted = adopt::adopt(engine_loop.state(), &squad.jobs, &squad.grants).await?;
+    let found = adopt::adopt(engine_loop.state(), &squad.jobs, &squad.grants).await?;
+    let adopted = found.to_string();
+    squad.agents.give_up(found.lost);
     let epoch = engine_loop.state().epoch.0;
     tracing::info!(epoch, %adopted, "the server has started");
     let fenced = spawn_engine(engine_loop)?;
@@ -290,6 +293,13 @@ impl Squad {
         let (engine, agents) = (self.engine.clone(), self.agents.clone());
         let (workshop, stopping) = (Arc::clone(&self.workshop), self.stopping.clone());
         let commands = commands(&self.options, &self.engine);
+        let dashboards = Dashboards {
+            engine: engine.clone(),
+            agents: agents.clone(),
+            commands: commands.clone(),
+            settings: self.options.settings.ui.clone(),
+            demo: self.options.demo,
+        };
         Services {
             engine: engine.clone(),
             command: commands,
@@ -316,7 +326,7 @@ impl Squad {
                     drop(stopping.try_send(request.now));
                 }
             }),
-            attach: super::dashboards::attach(self),
+            attach: dashboards.attach(),
             clients: self.clients.clone(),
         }
     }
@@ -324,6 +334,12 @@ impl Squad {
     /// `stop`: agents are interrupted, their tasks stay in the store and go on at the next start.
     async fn end_agents(&self, now: bool) {
         tracing::info!(now, "the squad stops");
+        let keeper = self.jobs.keeper();
+        if now {
+            for job in keeper.jobs().await.unwrap_or_default() {
+                drop(keeper.signal(&job.id, JobSignal::Kill).await);
+            }
+        }
         if let Err(error) = self.jobs.keeper().shutdown().await {
             tracing::warn!(%error, "the keeper was not told to stop");
         }
@@ -335,11 +351,10 @@ impl Squad {
         let swept = swept.unwrap_or_default();
         let what = format!("its agents are gone, {swept} left processes were ended");
         tracing::error!(%what, "the keeper died");
-        let recorded = Request { by: Actor::squad(), command: Command::Resume };
         self.report(SquadEvent::KeeperLost { what }).await;
-        // A command is answered only when everything before it is durable.
-        if !self.engine.view().borrow().paused {
-            drop(self.engine.command(recorded).await);
+        // The server ends now: what was reported must be durable first.
+        if let Err(refusal) = self.engine.flush().await {
+            tracing::error!(%refusal, "the keeper's death could not be recorded");
         }
     }
 
