@@ -9,6 +9,7 @@
 //! - [`gateway`]: the address all model traffic of the agents goes through.
 //! - [`tui`]: the dashboard, drawn in the server for each client.
 //! - [`api`]: the local HTTP face.
+//! - [`server`]: the composition root.
 //! - [`keeper`]: the process that outlives servers, and its client.
 //! - [`agents`]: Aider processes: how they are started, read, answered and judged.
 //! - [`ollama`]: Ollama's HTTP API: wire types, client, stream.
@@ -26,5 +27,6 @@ pub mod git;
 pub mod keeper;
 pub mod ollama;
 pub mod pty;
+pub mod server;
 pub mod store;
 pub mod tui;

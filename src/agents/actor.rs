@@ -104,7 +104,7 @@ impl Actor {
                 self.say(Fact::Held {
                     why: fault.to_string(),
                 })
-                .await
+                .await;
             }
         }
     }
@@ -133,7 +133,7 @@ impl Actor {
                 self.say(Fact::Held {
                     why: error.to_string(),
                 })
-                .await
+                .await;
             }
         }
     }

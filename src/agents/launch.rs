@@ -33,7 +33,7 @@ pub struct AgentMeta {
 }
 
 /// Puts `(token, url)` in force and tells what is seen of it.
-pub type Admit = dyn Fn(&str, &str) -> watch::Receiver<Traffic> + Send + Sync;
+pub(super) type Admit = dyn Fn(&str, &str) -> watch::Receiver<Traffic> + Send + Sync;
 
 /// How agents reach models: puts a token in force for an endpoint's URL.
 #[derive(Clone)]

@@ -108,7 +108,11 @@ impl Agents {
             let kept = settle::keep(&task).await;
             let why = "the agent ended with its keeper".to_owned();
             let fact = Fact::Lost { why, kept };
-            let input = Input::Attempt { task: key.0, number: key.1, fact };
+            let input = Input::Attempt {
+                task: key.0,
+                number: key.1,
+                fact,
+            };
             if inner.engine.report(input).await.is_err() {
                 tracing::debug!(task = %key.0, "the engine has stopped");
             }

@@ -36,7 +36,10 @@ pub async fn bind(path: &Path) -> Result<UnixListener, ListenError> {
     if UnixStream::connect(path).await.is_ok() {
         return Err(ListenError::Occupied(path.to_owned()));
     }
-    let failed = |source| ListenError::Socket { path: path.to_owned(), source };
+    let failed = |source| ListenError::Socket {
+        path: path.to_owned(),
+        source,
+    };
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         Ok(()) | Err(_) => {}
@@ -72,8 +75,12 @@ impl Listener for OwnUser {
             let (stream, address) = Listener::accept(&mut self.0).await;
             match stream.peer_cred() {
                 Ok(peer) if peer.uid() == own || peer.uid() == 0 => return (stream, address),
-                Ok(peer) => tracing::warn!(uid = peer.uid(), "a connection of another user was refused"),
-                Err(error) => tracing::warn!(%error, "a connection without credentials was refused"),
+                Ok(peer) => {
+                    tracing::warn!(uid = peer.uid(), "a connection of another user was refused");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection without credentials was refused");
+                }
             }
         }
     }

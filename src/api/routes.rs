@@ -1,12 +1,12 @@
 //! The routes of the local protocol (see [`super::wire`]).
 
+use axum::Json;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request as HttpRequest, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::Json;
 use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -46,9 +46,17 @@ pub(super) fn routes(services: Services, dashboards: TaskTracker) -> Router {
         .route("/v1/clean", post(clean))
         .route("/v1/stop", post(stop))
         .route("/v1/attach", post(attach))
-        .fallback(|| async { refused(&Refusal::user("there is no such route"), StatusCode::NOT_FOUND) })
+        .fallback(|| async {
+            refused(
+                &Refusal::user("there is no such route"),
+                StatusCode::NOT_FOUND,
+            )
+        })
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(Face { services, dashboards })
+        .with_state(Face {
+            services,
+            dashboards,
+        })
 }
 
 fn refused(refusal: &Refusal, status: StatusCode) -> Response {
@@ -101,7 +109,11 @@ async fn watch(State(face): State<Face>) -> Response {
         line.push(b'\n');
         Ok::<_, serde_json::Error>(Bytes::from(line))
     });
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+    (
+        [(header::CONTENT_TYPE, "application/x-ndjson")],
+        Body::from_stream(lines),
+    )
+        .into_response()
 }
 
 /// A client for as long as this lives.
@@ -126,11 +138,17 @@ struct TasksQuery {
 }
 
 async fn tasks(State(face): State<Face>, Query(query): Query<TasksQuery>) -> Response {
-    let filter = match query.filter.as_deref().map(serde_json::from_str::<TaskFilter>) {
+    let filter = match query
+        .filter
+        .as_deref()
+        .map(serde_json::from_str::<TaskFilter>)
+    {
         None => TaskFilter::default(),
         Some(Ok(filter)) => filter,
         Some(Err(error)) => {
-            return answer::<()>(Err(Refusal::user(format!("the filter cannot be read: {error}"))));
+            return answer::<()>(Err(Refusal::user(format!(
+                "the filter cannot be read: {error}"
+            ))));
         }
     };
     answer(stored_tasks(&face, StoreQuery::Tasks(filter)).await)
@@ -150,7 +168,13 @@ async fn stored_tasks(
     face: &Face,
     query: StoreQuery,
 ) -> Result<Vec<crate::core::task::Task>, Refusal> {
-    match face.services.engine.query(query).await.map_err(|error| store_refusal(&error))? {
+    match face
+        .services
+        .engine
+        .query(query)
+        .await
+        .map_err(|error| store_refusal(&error))?
+    {
         QueryReply::Tasks(tasks) => Ok(tasks),
         QueryReply::Events(_) => Ok(Vec::new()),
     }
@@ -161,12 +185,19 @@ fn store_refusal(error: &JournalError) -> Refusal {
 }
 
 async fn events(State(face): State<Face>, Path(id): Path<u64>) -> Response {
-    let filter = EventFilter { task: Some(TaskId(id)), ..EventFilter::default() };
+    let filter = EventFilter {
+        task: Some(TaskId(id)),
+        ..EventFilter::default()
+    };
     let found = face.services.engine.query(StoreQuery::Events(filter)).await;
-    answer(found.map_err(|error| store_refusal(&error)).map(|reply| match reply {
-        QueryReply::Events(events) => events,
-        QueryReply::Tasks(_) => Vec::new(),
-    }))
+    answer(
+        found
+            .map_err(|error| store_refusal(&error))
+            .map(|reply| match reply {
+                QueryReply::Events(events) => events,
+                QueryReply::Tasks(_) => Vec::new(),
+            }),
+    )
 }
 
 async fn diff(State(face): State<Face>, Path(id): Path<u64>) -> Response {
@@ -190,7 +221,8 @@ async fn log(
 async fn screen(State(face): State<Face>, Path(slot): Path<u16>) -> Response {
     let found = (face.services.screen)(AgentSlot(slot)).await;
     text(found.ok_or_else(|| {
-        Refusal::user(format!("agent {slot} has no terminal yet")).hint("see 'warpsquad agent list'")
+        Refusal::user(format!("agent {slot} has no terminal yet"))
+            .hint("see 'warpsquad agent list'")
     }))
 }
 
@@ -212,7 +244,10 @@ async fn stop(State(face): State<Face>, body: Bytes) -> Response {
 }
 
 async fn attach(State(face): State<Face>, request: HttpRequest) -> Response {
-    let wanted = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    let wanted = request
+        .headers()
+        .get(header::UPGRADE)
+        .and_then(|value| value.to_str().ok());
     if wanted != Some(ATTACH) {
         let refusal = Refusal::user(format!("only 'Upgrade: {ATTACH}' is served here"));
         return refused(&refusal, StatusCode::UPGRADE_REQUIRED);

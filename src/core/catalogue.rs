@@ -86,6 +86,34 @@ pub enum CatalogueChange {
     },
 }
 
+impl std::fmt::Display for CatalogueChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::EndpointAdded { endpoint } => write!(f, "endpoint {endpoint} was added"),
+            Self::EndpointRemoved { endpoint } => write!(f, "endpoint {endpoint} was removed"),
+            Self::EndpointReachable { endpoint } => write!(f, "endpoint {endpoint} answers"),
+            Self::EndpointUnknown { endpoint, why } => {
+                write!(f, "endpoint {endpoint} is unknown: {why}")
+            }
+            Self::ModelAdded { endpoint, model } => {
+                write!(f, "{model} was installed on {endpoint}")
+            }
+            Self::ModelRemoved { endpoint, model } => {
+                write!(f, "{model} was removed from {endpoint}")
+            }
+            Self::ModelChanged { endpoint, model } => {
+                write!(f, "{model} was changed on {endpoint}")
+            }
+            Self::ModelResident { endpoint, model } => {
+                write!(f, "{model} is resident on {endpoint}")
+            }
+            Self::ModelEvicted { endpoint, model } => {
+                write!(f, "{model} was evicted from {endpoint}")
+            }
+        }
+    }
+}
+
 /// Why no model can be given to a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "kebab-case")]

@@ -100,7 +100,10 @@ impl EngineHandle {
         let (reply, answer) = oneshot::channel();
         let message = Message::Input(Box::new(Input::Tick), Some(reply));
         let gone = || Refusal::unavailable("the engine has stopped");
-        self.messages.send(message).await.map_err(|_closed| gone())?;
+        self.messages
+            .send(message)
+            .await
+            .map_err(|_closed| gone())?;
         answer.await.map_err(|_closed| gone())?.map(|_done| ())
     }
 

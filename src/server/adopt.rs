@@ -31,7 +31,12 @@ pub(super) struct Found {
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lost = self.lost.len();
-        let Self { adopted, ended, unfinished, .. } = self;
+        let Self {
+            adopted,
+            ended,
+            unfinished,
+            ..
+        } = self;
         write!(
             f,
             "{adopted} agents adopted, {lost} lost, {ended} leftovers ended, \
@@ -46,7 +51,10 @@ pub(super) async fn adopt(
     jobs: &Jobs,
     grants: &Grants,
 ) -> Result<Found, ClientError> {
-    let mut found = Found { unfinished: state.unfinished().count(), ..Found::default() };
+    let mut found = Found {
+        unfinished: state.unfinished().count(),
+        ..Found::default()
+    };
     let mut expected: BTreeMap<String, (TaskId, u32)> = state
         .tasks
         .values()

@@ -24,12 +24,17 @@ pub(super) async fn clean(
     engine: &EngineHandle,
     request: CleanRequest,
 ) -> Result<CleanReport, Refusal> {
-    let filter = TaskFilter { limit: TASKS, ..TaskFilter::default() };
+    let filter = TaskFilter {
+        limit: TASKS,
+        ..TaskFilter::default()
+    };
     let reply = engine
         .query(Query::Tasks(filter))
         .await
         .map_err(|error| Refusal::unavailable(error.to_string()))?;
-    let QueryReply::Tasks(tasks) = reply else { return Ok(CleanReport::default()) };
+    let QueryReply::Tasks(tasks) = reply else {
+        return Ok(CleanReport::default());
+    };
     let mut sweep = Sweep {
         workshop,
         tasks: tasks.into_iter().map(|task| (task.id, task)).collect(),
@@ -58,9 +63,11 @@ impl Sweep<'_> {
                 continue;
             };
             if !task.state.is_final() {
-                self.keep(&dir, &format!("task {} is {}", task.id, task.state)).await;
+                self.keep(&dir, &format!("task {} is {}", task.id, task.state))
+                    .await;
             } else if self.dry_run {
-                self.remove(&dir, &format!("task {} is {}", task.id, task.state_label())).await;
+                self.remove(&dir, &format!("task {} is {}", task.id, task.state_label()))
+                    .await;
             } else {
                 let bytes = size(dir.clone()).await;
                 match put_away(&task, &dir).await {
@@ -73,13 +80,27 @@ impl Sweep<'_> {
 
     async fn task_dirs(&mut self) {
         for dir in entries(&self.workshop.data.join("tasks")).await {
-            let id = dir.file_name().and_then(|name| name.to_str()?.parse().ok()).map(TaskId);
-            match id.and_then(|id| self.tasks.get(&id)).map(|task| (task.id, task.state)) {
+            let id = dir
+                .file_name()
+                .and_then(|name| name.to_str()?.parse().ok())
+                .map(TaskId);
+            match id
+                .and_then(|id| self.tasks.get(&id))
+                .map(|task| (task.id, task.state))
+            {
                 Some((id, TaskState::Merged)) => {
-                    self.remove(&dir, &format!("chat and logs of task {id}, which is merged")).await;
+                    self.remove(
+                        &dir,
+                        &format!("chat and logs of task {id}, which is merged"),
+                    )
+                    .await;
                 }
                 Some((id, state)) => {
-                    self.keep(&dir, &format!("chat and logs of task {id}, which is {state}")).await;
+                    self.keep(
+                        &dir,
+                        &format!("chat and logs of task {id}, which is {state}"),
+                    )
+                    .await;
                 }
                 None => self.keep(&dir, "it belongs to no task known here").await,
             }
@@ -90,15 +111,20 @@ impl Sweep<'_> {
         let busy = self.tasks.values().any(|task| !task.state.is_final());
         for path in entries(&self.workshop.baseline_dir()).await {
             if busy {
-                self.keep(&path, "baselines are in use while tasks are unfinished").await;
+                self.keep(&path, "baselines are in use while tasks are unfinished")
+                    .await;
             } else {
-                self.remove(&path, "the result of a verify command on a base commit").await;
+                self.remove(&path, "the result of a verify command on a base commit")
+                    .await;
             }
         }
     }
 
     async fn scratch(&mut self) {
-        let merging = self.tasks.values().any(|task| task.state == TaskState::Merging);
+        let merging = self
+            .tasks
+            .values()
+            .any(|task| task.state == TaskState::Merging);
         for path in entries(&self.workshop.data.join("scratch")).await {
             if merging {
                 self.keep(&path, "a merge is under way").await;
@@ -118,7 +144,9 @@ impl Sweep<'_> {
         if !self.dry_run
             && let Err(error) = remove(path).await
         {
-            self.report.kept.push(entry(path, &error.to_string(), bytes));
+            self.report
+                .kept
+                .push(entry(path, &error.to_string(), bytes));
             return;
         }
         self.report.removed.push(entry(path, why, bytes));
@@ -126,7 +154,11 @@ impl Sweep<'_> {
 }
 
 fn entry(path: &Path, why: &str, bytes: u64) -> Cleaned {
-    Cleaned { what: path.display().to_string(), why: why.to_owned(), bytes }
+    Cleaned {
+        what: path.display().to_string(),
+        why: why.to_owned(),
+        bytes,
+    }
 }
 
 /// `worktrees/12-name` → 12
@@ -136,8 +168,13 @@ fn owner(dir: &Path) -> Option<TaskId> {
 }
 
 async fn put_away(task: &Task, dir: &Path) -> Result<String, String> {
-    let repository = Repository::open(&task.spec.repo).await.map_err(|error| error.to_string())?;
-    let archived = repository.archive(task.id, dir).await.map_err(|error| error.to_string())?;
+    let repository = Repository::open(&task.spec.repo)
+        .await
+        .map_err(|error| error.to_string())?;
+    let archived = repository
+        .archive(task.id, dir)
+        .await
+        .map_err(|error| error.to_string())?;
     Ok(archived.map_or_else(
         || "it held nothing".to_owned(),
         |archived| format!("its tip is kept as {}", archived.reference),
@@ -164,14 +201,20 @@ async fn remove(path: &Path) -> std::io::Result<()> {
 }
 
 async fn size(path: PathBuf) -> u64 {
-    tokio::task::spawn_blocking(move || size_of(&path)).await.unwrap_or_default()
+    tokio::task::spawn_blocking(move || size_of(&path))
+        .await
+        .unwrap_or_default()
 }
 
 fn size_of(path: &Path) -> u64 {
-    let Ok(meta) = path.symlink_metadata() else { return 0 };
+    let Ok(meta) = path.symlink_metadata() else {
+        return 0;
+    };
     if !meta.is_dir() {
         return meta.len();
     }
-    let Ok(entries) = std::fs::read_dir(path) else { return 0 };
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return 0;
+    };
     entries.flatten().map(|entry| size_of(&entry.path())).sum()
 }

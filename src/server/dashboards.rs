@@ -71,7 +71,10 @@ impl Dashboards {
         while let Some(ask) = asked.recv().await {
             match ask {
                 Ask::Command { command, reply } => {
-                    let by = Actor { kind: ActorKind::Human, name: hello.user.clone() };
+                    let by = Actor {
+                        kind: ActorKind::Human,
+                        name: hello.user.clone(),
+                    };
                     let answer = (self.commands)(Request { by, command });
                     slow.spawn(async move { drop(reply.send(answer.await)) });
                 }
@@ -79,12 +82,20 @@ impl Dashboards {
                     let answer = reads::diff(self.engine.clone(), task);
                     slow.spawn(async move { drop(reply.send(answer.await)) });
                 }
-                Ask::Scrollback { slot, offset, reply } => {
+                Ask::Scrollback {
+                    slot,
+                    offset,
+                    reply,
+                } => {
                     let agents = self.agents.clone();
-                    slow.spawn(async move { drop(reply.send(agents.snapshot(slot, offset).await)) });
+                    slow.spawn(
+                        async move { drop(reply.send(agents.snapshot(slot, offset).await)) },
+                    );
                 }
                 Ask::Input { slot, bytes } => {
-                    self.agents.tell(slot, AgentCommand::Type(bytes.into())).await;
+                    self.agents
+                        .tell(slot, AgentCommand::Type(bytes.into()))
+                        .await;
                 }
                 Ask::Resize { slot, size } => {
                     self.agents.tell(slot, AgentCommand::Resize(size)).await;

@@ -39,7 +39,14 @@ impl Effects {
         stop: CancellationToken,
     ) -> Self {
         let tracker = TaskTracker::new();
-        Self { workshop, agents, engine, tracker, stop, under_way: Arc::default() }
+        Self {
+            workshop,
+            agents,
+            engine,
+            tracker,
+            stop,
+            under_way: Arc::default(),
+        }
     }
 
     /// Takes effects until the engine has stopped.
@@ -64,7 +71,8 @@ impl Effects {
             }
             Effect::StopAgent { task, number } => {
                 let agents = self.agents.clone();
-                self.tracker.spawn(async move { agents.stop(task, number).await });
+                self.tracker
+                    .spawn(async move { agents.stop(task, number).await });
             }
             Effect::Answer { slot, text } => self.tell(slot, AgentCommand::Answer(text)),
             Effect::SendLine { slot, text } => self.tell(slot, AgentCommand::SendLine(text)),
@@ -100,16 +108,24 @@ impl Effects {
     }
 
     fn keys(&self) -> std::sync::MutexGuard<'_, HashSet<Key>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn prepare(self, task: Arc<Task>) {
         let fact = match prepare::prepare(&self.workshop, &task).await {
             Ok(workplace) => Fact::Prepared(workplace),
-            Err(fault) => Fact::Held { why: fault.to_string() },
+            Err(fault) => Fact::Held {
+                why: fault.to_string(),
+            },
         };
         self.say(&task, fact).await;
-        if task.spec.verify.as_deref().is_some_and(|it| !it.trim().is_empty())
+        if task
+            .spec
+            .verify
+            .as_deref()
+            .is_some_and(|it| !it.trim().is_empty())
             && self.workshop.settings.verify.baseline
             && let Err(fault) = verify::baseline(&self.workshop, &task).await
         {
@@ -120,7 +136,9 @@ impl Effects {
     async fn verify(self, task: Arc<Task>) {
         let fact = match verify::verify(&self.workshop, &task).await {
             Ok(report) => Fact::Verified(report),
-            Err(fault) => Fact::Held { why: fault.to_string() },
+            Err(fault) => Fact::Held {
+                why: fault.to_string(),
+            },
         };
         self.say(&task, fact).await;
     }
@@ -134,13 +152,20 @@ impl Effects {
     }
 
     async fn put_away(&self, task: &Task) -> Result<(), String> {
-        let Some(workplace) = &task.workplace else { return Ok(()) };
+        let Some(workplace) = &task.workplace else {
+            return Ok(());
+        };
         // The agent may still be writing: nothing is put away before its process is gone.
         let job = crate::agents::job_id(task);
         self.agents.stop(task.id, task.attempt_number()).await;
-        self.workshop.jobs.ended(&job).await.map_err(|error| error.to_string())?;
-        let repository =
-            Repository::open(&task.spec.repo).await.map_err(|error| error.to_string())?;
+        self.workshop
+            .jobs
+            .ended(&job)
+            .await
+            .map_err(|error| error.to_string())?;
+        let repository = Repository::open(&task.spec.repo)
+            .await
+            .map_err(|error| error.to_string())?;
         repository
             .archive(task.id, &workplace.dir)
             .await
@@ -162,13 +187,26 @@ impl Effects {
 
     async fn say(&self, task: &Task, fact: Fact) {
         let (task, number) = (task.id, task.attempt_number());
-        if self.engine.report(Input::Attempt { task, number, fact }).await.is_err() {
+        if self
+            .engine
+            .report(Input::Attempt { task, number, fact })
+            .await
+            .is_err()
+        {
             tracing::debug!(%task, "the engine has stopped");
         }
     }
 
     async fn say_task(&self, task: &Task, fact: TaskFact) {
-        if self.engine.report(Input::Task { task: task.id, fact }).await.is_err() {
+        if self
+            .engine
+            .report(Input::Task {
+                task: task.id,
+                fact,
+            })
+            .await
+            .is_err()
+        {
             tracing::debug!(task = %task.id, "the engine has stopped");
         }
     }

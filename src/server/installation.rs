@@ -55,7 +55,12 @@ impl Installer {
     }
 
     async fn say(&self, installation: Installation) {
-        if self.engine.report(Input::Installation(installation)).await.is_err() {
+        if self
+            .engine
+            .report(Input::Installation(installation))
+            .await
+            .is_err()
+        {
             tracing::debug!("the engine has stopped");
         }
     }
@@ -65,7 +70,10 @@ impl Installer {
     }
 
     fn variables(&self) -> BTreeMap<String, String> {
-        self.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        self.environment
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
     }
 
     /// An interpreter that the configuration names.
@@ -76,7 +84,10 @@ impl Installer {
         match checked {
             Ok(Ok(checked)) => {
                 self.python.send_replace(Some(python));
-                self.say(Installation::Ready { version: checked.aider }).await;
+                self.say(Installation::Ready {
+                    version: checked.aider,
+                })
+                .await;
             }
             Ok(Err(error)) => {
                 let why = format!("agents.python: {error}; {}", error.hint());
@@ -87,7 +98,9 @@ impl Installer {
     }
 
     async fn found(&self) -> bool {
-        let Some(python) = self.setup().ready() else { return false };
+        let Some(python) = self.setup().ready() else {
+            return false;
+        };
         self.python.send_replace(Some(python));
         let version = crate::agents::aider::flavour::VERSION.to_owned();
         self.say(Installation::Ready { version }).await;
@@ -95,12 +108,17 @@ impl Installer {
     }
 
     async fn install(&self) -> bool {
-        self.say(Installation::Installing { message: "starting".into() }).await;
+        self.say(Installation::Installing {
+            message: "starting".into(),
+        })
+        .await;
         let log = self.workshop.data.join("log").join("aider-setup.log");
         match self.run_job(&log).await {
             Ok(exit) if exit.is_success() && self.found().await => true,
             Ok(_) => {
-                let why = last_line(&log).await.unwrap_or_else(|| "no word was said".into());
+                let why = last_line(&log)
+                    .await
+                    .unwrap_or_else(|| "no word was said".into());
                 self.say(Installation::Failed { why }).await;
                 false
             }
@@ -114,7 +132,12 @@ impl Installer {
     async fn run_job(&self, log: &Path) -> Result<JobExit, String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let data = self.workshop.data.display().to_string();
-        let argv = [program.display().to_string(), "--data-dir".into(), data, "setup".into()];
+        let argv = [
+            program.display().to_string(),
+            "--data-dir".into(),
+            data,
+            "setup".into(),
+        ];
         let spec = JobSpec {
             id: JOB.into(),
             argv: argv.into(),
@@ -149,7 +172,8 @@ impl Installer {
         }
         let mut view = self.engine.view();
         loop {
-            let waited_for = *self.clients.borrow_and_update() > 0 || is_waited_for(&view.borrow_and_update());
+            let waited_for =
+                *self.clients.borrow_and_update() > 0 || is_waited_for(&view.borrow_and_update());
             if waited_for {
                 tokio::time::sleep(LOOK).await;
                 if self.found().await {
@@ -169,7 +193,9 @@ impl Installer {
 }
 
 fn is_waited_for(view: &View) -> bool {
-    view.tasks.iter().any(|task| task.state == TaskState::Queued)
+    view.tasks
+        .iter()
+        .any(|task| task.state == TaskState::Queued)
 }
 
 async fn last_line(log: &Path) -> Option<String> {

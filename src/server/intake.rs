@@ -37,9 +37,14 @@ async fn fill_task(
     task: &mut NewTask,
 ) -> Result<(), Refusal> {
     let spec = &mut task.spec;
-    let repository = Repository::open(&spec.repo).await.map_err(|error| refused(&error))?;
-    repository.identity().await.map_err(|error| refused(&error))?;
-    spec.repo = repository.top().to_owned();
+    let repository = Repository::open(&spec.repo)
+        .await
+        .map_err(|error| refused(&error))?;
+    repository
+        .identity()
+        .await
+        .map_err(|error| refused(&error))?;
+    repository.top().clone_into(&mut spec.repo);
     check_files(spec)?;
     if spec.base_commit.is_empty() {
         resolve_base(&repository, nonce, spec).await?;
@@ -48,21 +53,26 @@ async fn fill_task(
     if spec.mode == Mode::Ask {
         spec.verify = None;
     } else if spec.verify.is_none() {
-        spec.verify = settings.verify.command.clone();
+        spec.verify.clone_from(&settings.verify.command);
     }
     if spec.setup.is_none() {
-        spec.setup = settings.worktree.setup.clone();
+        spec.setup.clone_from(&settings.worktree.setup);
     }
     if let Some(inbox) = &settings.merge.inbox
         && spec.target.is_empty()
     {
         spec.target.clone_from(inbox);
         let base = spec.base_commit.clone();
-        repository.ensure_branch(inbox, &base).await.map_err(|error| refused(&error))?;
+        repository
+            .ensure_branch(inbox, &base)
+            .await
+            .map_err(|error| refused(&error))?;
     }
     if spec.target.is_empty() {
-        return Err(Refusal::user("the repository has no branch checked out (detached HEAD)")
-            .hint("switch to a branch, or name the branch that is to receive the result"));
+        return Err(
+            Refusal::user("the repository has no branch checked out (detached HEAD)")
+                .hint("switch to a branch, or name the branch that is to receive the result"),
+        );
     }
     Ok(())
 }
@@ -77,7 +87,10 @@ async fn resolve_base(
         Base::Wip => git::Base::Wip,
         Base::Rev(revision) => git::Base::Rev(revision.clone()),
     };
-    let found = repository.base_commit(nonce, &base).await.map_err(|error| refused(&error))?;
+    let found = repository
+        .base_commit(nonce, &base)
+        .await
+        .map_err(|error| refused(&error))?;
     spec.base_commit = found.commit;
     if spec.target.is_empty() {
         spec.target = found.branch.unwrap_or_default();
@@ -94,8 +107,10 @@ fn settings_of(
         Sources::of(places, environment.clone()).with_repository(Some(repository.to_owned()));
     match load(&sources) {
         Ok(loaded) => Ok(loaded.settings),
-        Err(error) => Err(Refusal::user(format!("the configuration cannot be used: {error}"))
-            .hint("see all mistakes with 'warpsquad config check'")),
+        Err(error) => Err(
+            Refusal::user(format!("the configuration cannot be used: {error}"))
+                .hint("see all mistakes with 'warpsquad config check'"),
+        ),
     }
 }
 
@@ -103,12 +118,17 @@ fn settings_of(
 fn check_files(spec: &TaskSpec) -> Result<(), Refusal> {
     for file in spec.files.iter().chain(&spec.read) {
         let path = Path::new(file);
-        let inside = path
-            .components()
-            .all(|part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));
+        let inside = path.components().all(|part| {
+            matches!(
+                part,
+                std::path::Component::Normal(_) | std::path::Component::CurDir
+            )
+        });
         if !inside {
-            return Err(Refusal::user(format!("{file} is not a path inside the repository"))
-                .hint("name files relative to the top of the repository"));
+            return Err(
+                Refusal::user(format!("{file} is not a path inside the repository"))
+                    .hint("name files relative to the top of the repository"),
+            );
         }
     }
     Ok(())

@@ -33,7 +33,10 @@ pub(super) async fn merge(workshop: &Workshop, task: &Task, strategy: MergeStrat
                 outcome => format!("{} ({})", outcome.as_str(), report.command),
             }),
         },
-        scratch: workshop.data.join("scratch").join(format!("merge-{}", task.id)),
+        scratch: workshop
+            .data
+            .join("scratch")
+            .join(format!("merge-{}", task.id)),
     };
     match repository.merge(&request).await {
         Ok(merged) => TaskFact::Merged(Some(merged.commit)),

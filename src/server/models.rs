@@ -38,16 +38,23 @@ async fn collect(
 ) {
     let mut catalogue = Catalogue::default();
     for endpoint in &settings.endpoints {
-        catalogue
-            .endpoints
-            .insert(EndpointName(endpoint.name.clone()), Endpoint::new(&endpoint.url));
+        catalogue.endpoints.insert(
+            EndpointName(endpoint.name.clone()),
+            Endpoint::new(&endpoint.url),
+        );
     }
     while let Some(report) = reports.recv().await {
         let mut next = catalogue.clone();
         next.endpoints.insert(report.endpoint, report.state);
-        let changes = diff(&catalogue, &next).iter().map(ToString::to_string).collect();
+        let changes = diff(&catalogue, &next)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         catalogue = next;
-        let input = Input::Catalogue { catalogue: Arc::new(catalogue.clone()), changes };
+        let input = Input::Catalogue {
+            catalogue: Arc::new(catalogue.clone()),
+            changes,
+        };
         if engine.report(input).await.is_err() {
             return;
         }

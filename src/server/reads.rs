@@ -79,10 +79,15 @@ pub(super) async fn log(
         Refusal::user(format!("task {id} has no such log yet"))
             .hint("see 'warpsquad task show' for what has happened")
     };
-    let bytes = tokio::fs::read(file.ok_or_else(missing)?).await.map_err(|_gone| missing())?;
+    let bytes = tokio::fs::read(file.ok_or_else(missing)?)
+        .await
+        .map_err(|_gone| missing())?;
     let from = bytes.len().saturating_sub(LOG_MAX);
     let text = String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned();
-    Ok(text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect())
+    Ok(text
+        .chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .collect())
 }
 
 async fn newest(dir: &Path, prefix: &str) -> Option<PathBuf> {
@@ -90,7 +95,8 @@ async fn newest(dir: &Path, prefix: &str) -> Option<PathBuf> {
     let mut found: Option<PathBuf> = None;
     while let Ok(Some(entry)) = entries.next_entry().await {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let is_log = name.starts_with(prefix) && entry.path().extension().is_some_and(|it| it == "log");
+        let is_log =
+            name.starts_with(prefix) && entry.path().extension().is_some_and(|it| it == "log");
         if is_log && found.as_ref().is_none_or(|best| entry.path() > *best) {
             found = Some(entry.path());
         }

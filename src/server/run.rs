@@ -87,8 +87,10 @@ pub enum ServerError {
 
 /// The wall clock.
 #[must_use]
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -106,14 +108,16 @@ pub async fn run(options: ServerOptions) -> Result<Ending, ServerError> {
         Err(ClientError::NoKeeper { .. }) => return Ok(Ending::KeeperLost),
         Err(error) => return Err(error.into()),
     };
-    let squad = Squad::build(options, engine, keeper).await?;
+    let squad = Squad::build(options, engine, &keeper);
     let found = adopt::adopt(engine_loop.state(), &squad.jobs, &squad.grants).await?;
     let adopted = found.to_string();
     squad.agents.give_up(found.lost);
     let epoch = engine_loop.state().epoch.0;
     tracing::info!(epoch, %adopted, "the server has started");
     let fenced = spawn_engine(engine_loop)?;
-    squad.report(SquadEvent::ServerStarted { epoch, adopted }).await;
+    squad
+        .report(SquadEvent::ServerStarted { epoch, adopted })
+        .await;
     squad.serve(effects, fenced).await
 }
 
@@ -130,9 +134,14 @@ fn engine_settings(options: &ServerOptions) -> EngineSettings {
 
 /// The engine on a thread of its own, because its commits wait for the disk.
 fn spawn_engine(engine: EngineLoop<SqliteStore>) -> Result<CancellationToken, ServerError> {
-    let failed = |source| ServerError::System { what: "the engine cannot be started", source };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+    let failed = |source| ServerError::System {
+        what: "the engine cannot be started",
+        source,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(failed)?;
     let fenced = CancellationToken::new();
     let ended = fenced.clone();
     std::thread::Builder::new()
@@ -164,11 +173,7 @@ struct Squad {
 }
 
 impl Squad {
-    async fn build(
-        options: ServerOptions,
-        engine: EngineHandle,
-        keeper: KeeperClient,
-    ) -> Result<Self, ServerError> {
+    fn build(options: ServerOptions, engine: EngineHandle, keeper: &KeeperClient) -> Self {
         let stop = CancellationToken::new();
         let tracker = TaskTracker::new();
         let grants = Grants::default();
@@ -191,7 +196,7 @@ impl Squad {
         );
         let (stopping, stop_asked) = mpsc::channel(1);
         let (clients, _) = watch::channel(0);
-        Ok(Self {
+        Self {
             options,
             engine,
             jobs,
@@ -204,7 +209,7 @@ impl Squad {
             stop_asked,
             stop,
             tracker,
-        })
+        }
     }
 
     async fn report(&self, event: SquadEvent) {
@@ -218,7 +223,10 @@ impl Squad {
         effects: mpsc::Receiver<Effect>,
         fenced: CancellationToken,
     ) -> Result<Ending, ServerError> {
-        let failed = |source| ServerError::System { what: "signals cannot be taken", source };
+        let failed = |source| ServerError::System {
+            what: "signals cannot be taken",
+            source,
+        };
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         self.start_gateway().await?;
@@ -284,8 +292,12 @@ impl Squad {
             self.stop.clone(),
         );
         let stop = self.stop.clone();
-        self.tracker.spawn(stop.clone().run_until_cancelled_owned(executor.run(effects)));
-        self.tracker.spawn(stop.run_until_cancelled_owned(installer.run()));
+        self.tracker.spawn(
+            stop.clone()
+                .run_until_cancelled_owned(executor.run(effects)),
+        );
+        self.tracker
+            .spawn(stop.run_until_cancelled_owned(installer.run()));
         self.tracker.spawn(watching);
     }
 
@@ -296,7 +308,7 @@ impl Squad {
         let dashboards = Dashboards {
             engine: engine.clone(),
             agents: agents.clone(),
-            commands: commands.clone(),
+            commands: Arc::clone(&commands),
             settings: self.options.settings.ui.clone(),
             demo: self.options.demo,
         };
@@ -319,11 +331,12 @@ impl Squad {
                 let (workshop, engine) = (Arc::clone(&workshop), engine.clone());
                 async move { clean::clean(&workshop, &engine, request).await }
             }),
-            stop: call(move |request: crate::api::wire::StopRequest| {
+            stop: call(move |request: api::wire::StopRequest| {
                 let stopping = stopping.clone();
                 async move {
-                    // Full means that it is stopping already.
-                    drop(stopping.try_send(request.now));
+                    if stopping.try_send(request.now).is_err() {
+                        tracing::debug!("the squad is stopping already");
+                    }
                 }
             }),
             attach: dashboards.attach(),
@@ -363,7 +376,10 @@ impl Squad {
         self.agents.released().await;
         self.tracker.close();
         let limit = std::time::Duration::from_secs(5);
-        if tokio::time::timeout(limit, self.tracker.wait()).await.is_err() {
+        if tokio::time::timeout(limit, self.tracker.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("some work did not end in time");
         }
     }
