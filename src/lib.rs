@@ -15,6 +15,7 @@
 //! - [`ollama`]: Ollama's HTTP API: wire types, client, stream.
 //! - [`discovery`]: looks at endpoints and reports their models and residency.
 //! - [`git`]: worktrees, diffs and merges through the git command line.
+//! - [`simulator`]: a faithful Ollama for demos and tests.
 
 pub mod agents;
 pub mod api;
@@ -28,5 +29,6 @@ pub mod keeper;
 pub mod ollama;
 pub mod pty;
 pub mod server;
+pub mod simulator;
 pub mod store;
 pub mod tui;

@@ -1,0 +1,281 @@
+//! One answer, token by token at the model's pace, with whatever fault was decided for it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::coder::Answer;
+use super::request::Ask;
+use super::scenario::{FaultKind, FaultSpec, ModelSpec, Voice};
+use super::scheduler::{Grant, Slot};
+use super::text::{self, Numbers};
+use crate::ollama::wire::Timings;
+
+/// Ollama gives up after more than this many equal tokens in a row.
+const REPEAT_LIMIT: usize = 30;
+/// What Ollama says when its runner dies.
+const RUNNER_DIED: &str = "an error was encountered while running the model: unexpected EOF";
+
+/// What comes next in an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Event {
+    /// A token.
+    Text(String),
+    /// A token of the thoughts.
+    Thought(String),
+    /// A line that is not what the API says.
+    Raw(String),
+    /// The last line.
+    Done {
+        reason: &'static str,
+        timings: Timings,
+    },
+    /// A last line with an error.
+    Error(String),
+    /// The connection breaks.
+    Cut,
+    /// A clean end without a last line.
+    End,
+}
+
+/// An answer in the making; dropping it frees slot and model.
+pub(super) struct Generation {
+    held: Option<(Grant, Slot)>,
+    source: Source,
+    fault: Option<FaultSpec>,
+    pace: Duration,
+    started: Instant,
+    arrived: Instant,
+    timings: Timings,
+    limit: Option<u64>,
+    stops: Vec<String>,
+    said: String,
+    last: String,
+    repeats: usize,
+    ended: bool,
+}
+
+enum Source {
+    Text(VecDeque<String>),
+    Words(Numbers, Option<usize>),
+    Loop,
+    /// Like a weak model that must write JSON: one bracket, then line ends for ever.
+    BareJson {
+        is_open: bool,
+    },
+}
+
+impl Source {
+    fn next(&mut self) -> Option<String> {
+        match self {
+            Self::Text(tokens) => tokens.pop_front(),
+            Self::Words(_, Some(0)) => None,
+            Self::Words(numbers, left) => {
+                *left = left.map(|n| n - 1);
+                Some(numbers.word())
+            }
+            Self::Loop => Some(" di".into()),
+            Self::BareJson { is_open } => {
+                let token = if *is_open { "\n" } else { "{" };
+                *is_open = true;
+                Some(token.into())
+            }
+        }
+    }
+
+    fn of(text: &str) -> Self {
+        Self::Text(text::tokens(text).into())
+    }
+}
+
+/// What is known before the first token.
+pub(super) struct Begin {
+    pub(super) arrived: Instant,
+    pub(super) granted: Instant,
+    pub(super) prompt_tokens: u64,
+    pub(super) prefill: Duration,
+    pub(super) num_ctx: u64,
+    pub(super) reply: Answer,
+}
+
+impl Generation {
+    /// An answer of `model` to `ask`.
+    pub(super) fn new(
+        held: (Grant, Slot),
+        ask: &Ask,
+        model: &ModelSpec,
+        begin: &Begin,
+        fault: Option<FaultSpec>,
+    ) -> Self {
+        let prompt: String = ask.messages.iter().map(|m| m.content.as_str()).collect();
+        let predict = ask.integer("num_predict").ok().flatten().unwrap_or(-1);
+        let limit = match u64::try_from(predict) {
+            // Seen: 0 does not end by itself.
+            Ok(0) => None,
+            Ok(limit) => Some(limit),
+            Err(_negative) => Some(10 * begin.num_ctx),
+        };
+        let is_empty = fault.as_ref().is_some_and(|f| f.kind == FaultKind::Empty);
+        let source = match (&ask.format, model.voice) {
+            _ if is_empty => Source::of(""),
+            (Some(Value::Object(schema)), _) => {
+                Source::of(&instance(&Value::Object(schema.clone())).to_string())
+            }
+            (Some(_), Voice::Endless | Voice::Ends | Voice::Loop) => {
+                Source::BareJson { is_open: false }
+            }
+            (Some(_), Voice::Coder) => Source::of("{}"),
+            (None, Voice::Coder) => Source::of(&begin.reply.text),
+            (None, Voice::Endless) => Source::Words(Numbers::of(&prompt), None),
+            (None, Voice::Ends) => Source::Words(Numbers::of(&prompt), Some(model.length)),
+            (None, Voice::Loop) => Source::Loop,
+        };
+        let mut stops = ask.stops();
+        stops.extend(model.stop.iter().cloned());
+        Self {
+            held: Some(held),
+            source,
+            fault,
+            pace: Duration::from_secs_f64(1.0 / begin.reply.rate.unwrap_or(model.rate)),
+            started: Instant::now(),
+            arrived: begin.arrived,
+            timings: Timings {
+                load_duration: nanos(begin.granted - begin.arrived),
+                prompt_eval_count: begin.prompt_tokens,
+                prompt_eval_duration: nanos(begin.prefill),
+                ..Timings::default()
+            },
+            limit,
+            stops,
+            said: String::new(),
+            last: String::new(),
+            repeats: 0,
+            ended: false,
+        }
+    }
+
+    /// Waits for the next token; `None` after the end.
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        if self.ended {
+            return None;
+        }
+        if let Some(event) = self.faulty().await {
+            return Some(event);
+        }
+        if self
+            .limit
+            .is_some_and(|limit| self.timings.eval_count >= limit)
+        {
+            return Some(self.done("length"));
+        }
+        let Some(token) = self.source.next() else {
+            return Some(self.done("stop"));
+        };
+        self.repeats = if token == self.last {
+            self.repeats + 1
+        } else {
+            1
+        };
+        self.last.clone_from(&token);
+        if self.repeats > REPEAT_LIMIT + 1 {
+            return Some(self.end(Event::End));
+        }
+        self.timings.eval_count += 1;
+        let due = self.pace.mul_f64(self.timings.eval_count as f64);
+        tokio::time::sleep_until(self.started + due).await;
+        Some(self.token(token))
+    }
+
+    fn token(&mut self, token: String) -> Event {
+        let is_thought = self
+            .fault
+            .as_ref()
+            .is_some_and(|f| f.kind == FaultKind::ThinkingOnly);
+        if is_thought {
+            return Event::Thought(token);
+        }
+        let before = self.said.len();
+        self.said.push_str(&token);
+        let stop = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.said.find(stop))
+            .min();
+        let Some(at) = stop else {
+            return Event::Text(token);
+        };
+        // What comes before the stop is still said; the stop itself is not.
+        let kept = self.said.get(before..at).unwrap_or_default().to_owned();
+        self.source = Source::of("");
+        self.limit = None;
+        Event::Text(kept)
+    }
+
+    /// The fault, when its time has come.
+    async fn faulty(&mut self) -> Option<Event> {
+        let fault = self.fault.as_ref()?;
+        if self.timings.eval_count < u64::try_from(fault.after).unwrap_or(u64::MAX) {
+            return None;
+        }
+        let message = fault.message.clone();
+        match fault.kind {
+            FaultKind::Stall => std::future::pending().await,
+            FaultKind::Cut => Some(self.end(Event::Cut)),
+            FaultKind::NoDone => Some(self.end(Event::End)),
+            FaultKind::ErrorLine => {
+                let message = message.unwrap_or_else(|| RUNNER_DIED.into());
+                Some(self.end(Event::Error(message)))
+            }
+            FaultKind::RunnerKilled => {
+                if let Some((grant, _)) = &self.held {
+                    grant.kill_runner();
+                }
+                Some(self.end(Event::Error(RUNNER_DIED.into())))
+            }
+            FaultKind::MalformedLine => {
+                self.fault = None;
+                Some(Event::Raw(message.unwrap_or_else(|| "{\"model\":".into())))
+            }
+            FaultKind::Status
+            | FaultKind::Refuse
+            | FaultKind::SlowLoad
+            | FaultKind::Empty
+            | FaultKind::ThinkingOnly => None,
+        }
+    }
+
+    fn done(&mut self, reason: &'static str) -> Event {
+        self.timings.eval_duration = nanos(self.started.elapsed());
+        self.timings.total_duration = nanos(self.arrived.elapsed());
+        let timings = self.timings;
+        self.end(Event::Done { reason, timings })
+    }
+
+    fn end(&mut self, event: Event) -> Event {
+        self.ended = true;
+        // Slot and model are free before the client hears of the end.
+        self.held = None;
+        event
+    }
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The smallest value that satisfies a JSON schema's types.
+fn instance(schema: &Value) -> Value {
+    match schema.get("type").and_then(Value::as_str) {
+        Some("object") => {
+            let properties = schema.get("properties").and_then(Value::as_object);
+            let pairs = properties.into_iter().flatten();
+            Value::Object(pairs.map(|(key, of)| (key.clone(), instance(of))).collect())
+        }
+        Some("array") => Value::Array(Vec::new()),
+        Some("integer" | "number") => Value::from(6),
+        Some("boolean") => Value::Bool(true),
+        _ => Value::String("text".into()),
+    }
+}

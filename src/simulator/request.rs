@@ -1,0 +1,315 @@
+//! What a client asks for, checked as Ollama checks it, with Ollama's words.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::go;
+use super::scenario::{ModelSpec, ServerSpec};
+use crate::ollama::wire::Message;
+
+/// An answer with an error status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: u16, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { status, message }
+    }
+
+    pub(super) fn model_not_found(name: &str) -> Self {
+        Self::new(404, format!("model '{name}' not found"))
+    }
+}
+
+/// How long a model stays loaded. The order is that of the keep-alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum KeepAlive {
+    For(Duration),
+    Forever,
+}
+
+/// The options that a runner is started with: a difference reloads the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RunnerOptions {
+    pub(super) num_ctx: u64,
+    num_batch: Option<i64>,
+    num_gpu: Option<i64>,
+    main_gpu: Option<i64>,
+    num_thread: Option<i64>,
+    use_mmap: Option<bool>,
+}
+
+impl RunnerOptions {
+    /// Whether a runner started with `self` serves a request for `wanted`.
+    pub(super) fn serves(&self, wanted: &Self) -> bool {
+        self.num_ctx == wanted.num_ctx
+            && self.num_batch == wanted.num_batch
+            && (wanted.num_gpu.is_none_or(|n| n < 0) || self.num_gpu == wanted.num_gpu)
+            && self.main_gpu == wanted.main_gpu
+            && self.num_thread == wanted.num_thread
+            && (wanted.use_mmap.is_none() || self.use_mmap == wanted.use_mmap)
+    }
+}
+
+/// A request for an answer, native or translated from `/v1`.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    pub(super) model: String,
+    pub(super) messages: Vec<Message>,
+    pub(super) is_streamed: bool,
+    pub(super) options: Map<String, Value>,
+    pub(super) keep_alive: Option<KeepAlive>,
+    pub(super) format: Option<Value>,
+    pub(super) has_tools: bool,
+    pub(super) think: Option<bool>,
+    pub(super) truncate: bool,
+}
+
+/// The body as a JSON object.
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    if body.is_empty() {
+        return Err(Refusal::new(400, "missing request body"));
+    }
+    let text = String::from_utf8_lossy(body);
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(other) => {
+            let message = go::type_error(&other, "Request", "", "map[string]interface {}");
+            Err(Refusal::new(400, message))
+        }
+        Err(error) => Err(Refusal::new(400, go::syntax_error(&text, &error))),
+    }
+}
+
+/// The name of the model.
+pub(super) fn model_name(body: &Map<String, Value>) -> Result<String, Refusal> {
+    let named = body.get("model").or_else(|| body.get("name"));
+    match named.and_then(Value::as_str) {
+        Some(name) if !name.is_empty() => Ok(name.to_owned()),
+        _ => Err(Refusal::new(400, "model is required")),
+    }
+}
+
+impl Ask {
+    /// Reads the body of `/api/chat`.
+    pub(super) fn chat(body: &Map<String, Value>) -> Result<Self, Refusal> {
+        let messages = messages(body, "ChatRequest", "[]api.Message")?;
+        Self::common(body, "ChatRequest", messages)
+    }
+
+    /// Reads the body of `/api/generate`; the prompt becomes messages.
+    pub(super) fn generate(body: &Map<String, Value>) -> Result<Self, Refusal> {
+        let mut messages = Vec::new();
+        for (key, role) in [("system", "system"), ("prompt", "user")] {
+            match body.get(key) {
+                None | Some(Value::Null) => {}
+                Some(Value::String(text)) if text.is_empty() => {}
+                Some(Value::String(text)) => messages.push(Message::new(role, text)),
+                Some(other) => {
+                    let message = go::type_error(other, "GenerateRequest", key, "string");
+                    return Err(Refusal::new(400, message));
+                }
+            }
+        }
+        Self::common(body, "GenerateRequest", messages)
+    }
+
+    /// Reads the body of `/v1/chat/completions`.
+    pub(super) fn openai(body: &Map<String, Value>) -> Result<Self, Refusal> {
+        let messages = messages(body, "ChatCompletionRequest", "[]openai.Message")?;
+        let mut ask = Self::common(body, "ChatCompletionRequest", messages)?;
+        ask.is_streamed = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
+        ask.options = Map::new();
+        let limit = body
+            .get("max_tokens")
+            .or_else(|| body.get("max_completion_tokens"));
+        for (option, value) in [
+            ("num_predict", limit),
+            ("temperature", body.get("temperature")),
+            ("stop", body.get("stop")),
+        ] {
+            if let Some(value) = value {
+                ask.options.insert(option.into(), value.clone());
+            }
+        }
+        ask.keep_alive = None;
+        Ok(ask)
+    }
+
+    fn common(
+        body: &Map<String, Value>,
+        structure: &str,
+        messages: Vec<Message>,
+    ) -> Result<Self, Refusal> {
+        let flag = |key: &str| match body.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(other) => Err(Refusal::new(
+                400,
+                go::type_error(other, structure, key, "bool"),
+            )),
+        };
+        let options = match body.get("options") {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(options)) => options.clone(),
+            Some(other) => {
+                let message =
+                    go::type_error(other, structure, "options", "map[string]interface {}");
+                return Err(Refusal::new(400, message));
+            }
+        };
+        let (stream, truncate) = (flag("stream")?, flag("truncate")?);
+        let keep_alive = keep_alive(body.get("keep_alive"))?;
+        let think = match body.get("think") {
+            Some(Value::Bool(flag)) => Some(*flag),
+            Some(Value::String(_)) => Some(true),
+            _ => None,
+        };
+        let tools = body.get("tools").and_then(Value::as_array);
+        Ok(Self {
+            model: model_name(body)?,
+            messages,
+            is_streamed: stream.unwrap_or(true),
+            options,
+            keep_alive,
+            format: body
+                .get("format")
+                .filter(|format| !format.is_null())
+                .cloned(),
+            has_tools: tools.is_some_and(|tools| !tools.is_empty()),
+            think,
+            truncate: truncate.unwrap_or(true),
+        })
+    }
+
+    /// Checks what the model must be able to do.
+    pub(super) fn check_capabilities(&self, model: &ModelSpec) -> Result<(), Refusal> {
+        let can = |capability: &str| model.capabilities.iter().any(|word| word == capability);
+        let name = &self.model;
+        if !can("completion") {
+            return Err(Refusal::new(400, format!("{name:?} does not support chat")));
+        }
+        if self.has_tools && !can("tools") {
+            let full = format!("registry.ollama.ai/library/{}", model.name);
+            return Err(Refusal::new(400, format!("{full} does not support tools")));
+        }
+        if self.think == Some(true) && !can("thinking") {
+            return Err(Refusal::new(
+                400,
+                format!("{name:?} does not support thinking"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The options that decide about a reload.
+    pub(super) fn runner_options(
+        &self,
+        model: &ModelSpec,
+        server: &ServerSpec,
+    ) -> Result<RunnerOptions, Refusal> {
+        for key in ["num_predict", "top_k", "seed", "num_keep", "repeat_last_n"] {
+            self.integer(key)?;
+        }
+        let asked = self
+            .integer("num_ctx")?
+            .map(|n| u64::try_from(n).unwrap_or(0));
+        let default = model.num_ctx.unwrap_or(server.context_length);
+        Ok(RunnerOptions {
+            num_ctx: asked.unwrap_or(default).clamp(4, model.context.max(4)),
+            num_batch: self.integer("num_batch")?,
+            num_gpu: self.integer("num_gpu")?,
+            main_gpu: self.integer("main_gpu")?,
+            num_thread: self.integer("num_thread")?,
+            use_mmap: self.options.get("use_mmap").and_then(Value::as_bool),
+        })
+    }
+
+    /// A whole-numbered option.
+    pub(super) fn integer(&self, key: &str) -> Result<Option<i64>, Refusal> {
+        match self.options.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Number(number)) => {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "Ollama truncates the float that JSON gave it just the same"
+                )]
+                let truncated = || number.as_f64().map(|float| float as i64);
+                Ok(number.as_i64().or_else(truncated))
+            }
+            Some(_) => Err(Refusal::new(
+                500,
+                format!("option {key:?} must be of type integer"),
+            )),
+        }
+    }
+
+    /// Texts that end the answer.
+    pub(super) fn stops(&self) -> Vec<String> {
+        match self.options.get("stop") {
+            Some(Value::String(stop)) => vec![stop.clone()],
+            Some(Value::Array(stops)) => {
+                let texts = stops.iter().filter_map(Value::as_str);
+                texts.map(str::to_owned).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn messages(
+    body: &Map<String, Value>,
+    structure: &str,
+    wanted: &str,
+) -> Result<Vec<Message>, Refusal> {
+    match body.get("messages") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(items)) => items
+            .iter()
+            .map(|item| {
+                let role = item.get("role").and_then(Value::as_str).unwrap_or_default();
+                Ok(Message::new(role, content(item.get("content"))))
+            })
+            .collect(),
+        Some(other) => Err(Refusal::new(
+            400,
+            go::type_error(other, structure, "messages", wanted),
+        )),
+    }
+}
+
+/// A text, or the text parts of a list of parts.
+fn content(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(parts)) => {
+            let texts = parts.iter().filter_map(|part| part.get("text")?.as_str());
+            texts.collect::<Vec<_>>().join("\n")
+        }
+        _ => String::new(),
+    }
+}
+
+fn keep_alive(value: Option<&Value>) -> Result<Option<KeepAlive>, Refusal> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(number)) => {
+            let seconds = number.as_f64().unwrap_or(0.0);
+            let duration = Duration::try_from_secs_f64(seconds);
+            Ok(Some(duration.map_or(KeepAlive::Forever, KeepAlive::For)))
+        }
+        Some(Value::String(text)) => match go::duration(text) {
+            Ok(duration) => Ok(Some(duration.map_or(KeepAlive::Forever, KeepAlive::For))),
+            Err(message) => Err(Refusal::new(400, message)),
+        },
+        Some(other) => Err(Refusal::new(
+            400,
+            go::type_error(other, "Request", "keep_alive", "time.Duration"),
+        )),
+    }
+}
