@@ -61,6 +61,7 @@ impl Repository {
         self.git
             .write(worktree)
             .args(["reset", "--quiet"])
+            .impatient()
             .output()
             .await
             .ok();

@@ -104,6 +104,8 @@ impl Git {
             limit: SHORT,
             output_max: OUTPUT_MAX,
             hooks: Some("/dev/null".into()),
+            outlives: false,
+            tries: LOCK_TRIES,
         }
     }
 }
@@ -120,6 +122,8 @@ pub(super) struct Call {
     limit: Duration,
     output_max: u64,
     hooks: Option<OsString>,
+    outlives: bool,
+    tries: u32,
 }
 
 /// What a command left behind.
@@ -209,6 +213,19 @@ impl Call {
         self
     }
 
+    /// Lets it finish even when nobody waits for it any more: stopped in the middle it would leave
+    /// half of what belongs together.
+    pub(super) fn outlives(mut self) -> Self {
+        self.outlives = true;
+        self
+    }
+
+    /// Does not wait for locks.
+    pub(super) fn impatient(mut self) -> Self {
+        self.tries = 0;
+        self
+    }
+
     /// Leaves `core.hooksPath` as the user has it, to ask for it.
     pub(super) fn configured_hooks(mut self) -> Self {
         self.hooks = None;
@@ -237,7 +254,7 @@ impl Call {
     /// Runs it, whatever its exit code; waits for locks held by others.
     pub(super) async fn output(self) -> Result<Output, GitError> {
         let mut pause = Duration::from_millis(20);
-        for _ in 0..LOCK_TRIES {
+        for _ in 0..self.tries {
             let output = self.once().await?;
             if output.is_success() || !is_lock(&output.stderr) {
                 return Ok(output);
@@ -259,14 +276,14 @@ impl Call {
             .command()
             .spawn()
             .map_err(|error| self.unstarted(error))?;
-        let group = Group::of(&child);
+        let group = Group::of(&child, self.outlives);
         let work = exchange(&mut child, self.stdin.clone(), self.output_max);
         let ended = timeout(self.limit, work).await;
         if let Ok(result) = ended {
             group.forget();
             return result.map_err(GitError::io("run git in", &self.dir));
         }
-        drop(group);
+        group.end();
         // Git removes its lock files on SIGTERM; what ignores that is killed.
         if timeout(Duration::from_secs(2), child.wait()).await.is_err() {
             child
@@ -282,8 +299,7 @@ impl Call {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.git.program);
         for (key, _) in std::env::vars_os() {
-            let name = key.to_string_lossy();
-            if name.starts_with("GIT_") && !KEPT.contains(&name.as_ref()) {
+            if leads_elsewhere(&key.to_string_lossy()) {
                 command.env_remove(&key);
             }
         }
@@ -339,22 +355,34 @@ impl Call {
 
 /// Ends the command's process group when dropped before the command ended, by SIGTERM: a killed
 /// git would leave its lock files behind.
-struct Group(Option<Pid>);
+struct Group {
+    leader: Option<Pid>,
+    outlives: bool,
+}
 
 impl Group {
-    fn of(child: &Child) -> Self {
+    fn of(child: &Child, outlives: bool) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Self(id.and_then(Pid::from_raw))
+        Self {
+            leader: id.and_then(Pid::from_raw),
+            outlives,
+        }
     }
 
     fn forget(mut self) {
-        self.0 = None;
+        self.leader = None;
+    }
+
+    fn end(mut self) {
+        self.outlives = false;
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(pid) = self.0 {
+        if let Some(pid) = self.leader
+            && !self.outlives
+        {
             // It may have ended in this moment, which is what is wanted.
             kill_process_group(pid, Signal::TERM).ok();
         }
@@ -395,10 +423,18 @@ async fn bounded(stream: Option<impl AsyncRead + Unpin>, max: u64) -> io::Result
     Ok((kept, dropped > 0))
 }
 
+/// True for `GIT_DIR` and its kind, which a server started from a hook would inherit.
+fn leads_elsewhere(variable: &str) -> bool {
+    variable.starts_with("GIT_") && !KEPT.contains(&variable)
+}
+
+/// True when another git is at work just now. A worktree that is being added is for a moment one
+/// whose `commondir` cannot be read, which stops every git that looks at all worktrees.
 fn is_lock(stderr: &str) -> bool {
     (stderr.contains(".lock': File exists") || stderr.contains(".lock: File exists"))
         || stderr.contains("could not lock config file")
         || (stderr.contains("cannot lock ref") && stderr.contains("File exists"))
+        || (stderr.contains("failed to read") && stderr.contains("/commondir"))
 }
 
 fn first_line(text: &str) -> String {
@@ -410,12 +446,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn variables_that_lead_to_another_repository_are_dropped() {
+        for name in [
+            "GIT_DIR",
+            "GIT_INDEX_FILE",
+            "GIT_WORK_TREE",
+            "GIT_CONFIG_COUNT",
+        ] {
+            assert!(leads_elsewhere(name), "{name}");
+        }
+        for name in ["GIT_CONFIG_GLOBAL", "GIT_AUTHOR_NAME", "HOME", "GITHUB_X"] {
+            assert!(!leads_elsewhere(name), "{name}");
+        }
+    }
+
+    #[test]
     fn only_a_held_lock_is_tried_again() {
         assert!(is_lock(
             "fatal: Unable to create '/r/.git/index.lock': File exists."
         ));
         assert!(is_lock(
             "error: could not lock config file .git/config: File exists"
+        ));
+        assert!(is_lock(
+            "fatal: failed to read .git/worktrees/10/commondir: Success"
         ));
         assert!(!is_lock(
             "fatal: update_ref failed: cannot lock ref 'refs/heads/main': is at 1 but expected 2"

@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn each_ecosystem_gets_its_own_commands() {
         let pnpm = r#"{"scripts":{"test":"vitest run"}}"#;
-        let cases: [(&[(&str, &str)], Option<&str>, Option<&str>); 8] = [
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>, Option<&'a str>);
+        let cases: [Case<'_>; 8] = [
             (&[], None, None),
             (&[("Cargo.toml", "")], None, Some("cargo test")),
             (

@@ -66,7 +66,8 @@ pub(super) async fn transaction(
     let mut call = git
         .write(dir)
         .args(["update-ref", "-m", reason, "--stdin"])
-        .stdin(format!("start\n{lines}prepare\ncommit\n"));
+        .stdin(format!("start\n{lines}prepare\ncommit\n"))
+        .outlives();
     if let Some(hooks) = hooks {
         call = call.hooks(hooks);
     }

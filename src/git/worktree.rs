@@ -385,6 +385,9 @@ mod tests {
         assert_eq!(name(2, "x"), "squad/7-x-a2");
         assert_eq!(name(1, "…"), "squad/7-task");
         assert_eq!(name(1, "a..b~^:?*[\\.lock"), "squad/7-a-b-lock");
-        assert_eq!(name(1, &"ab ".repeat(100)).len(), "squad/7-".len() + 40 - 1);
+        assert_eq!(
+            name(1, &"abc ".repeat(100)).len(),
+            "squad/7-".len() + 40 - 1
+        );
     }
 }

@@ -7,4 +7,5 @@
 )]
 
 mod aider;
+mod git;
 mod keeper;

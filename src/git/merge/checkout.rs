@@ -107,6 +107,7 @@ impl Repository {
             .env("GIT_LFS_SKIP_SMUDGE", "0")
             .args(["read-tree", "-m", "-u", &record.from, &record.to])
             .limit(LONG)
+            .outlives()
             .output()
             .await?;
         if output.is_success() {

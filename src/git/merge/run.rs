@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::Repository;
 use super::super::refs::{RefChange, Transaction, task_ref, transaction};
-use super::super::{GitError, Repository};
 use super::record::Record;
 use super::request::{MergeRefused, MergeRequest, Merged};
 use crate::core::TaskId;
@@ -16,7 +16,7 @@ impl Repository {
     /// gives the same commit.
     pub async fn merge(&self, request: &MergeRequest) -> Result<Merged, MergeRefused> {
         self.finish_pending().await?;
-        if let Some(commit) = self.merged_commit(request.task).await? {
+        if let Some(commit) = self.recover_merge(request.task).await? {
             let checkout = self.holder(&request.target).await?;
             return Ok(Merged { commit, checkout });
         }
@@ -31,23 +31,13 @@ impl Repository {
         })
     }
 
-    /// The commit that the merge of `task` made, if it happened; its checkout is brought up to date
-    /// first where a kill prevented that.
-    pub async fn recover_merge(&self, task: TaskId) -> Result<Option<String>, MergeRefused> {
-        self.finish_checkout(task).await?;
-        Ok(self.merged_commit(task).await?)
-    }
-
     /// Makes the final commit and checks that it may arrive. Moves nothing.
-    pub(super) async fn prepare_merge(
-        &self,
-        request: &MergeRequest,
-    ) -> Result<PreparedMerge, MergeRefused> {
+    async fn prepare_merge(&self, request: &MergeRequest) -> Result<PreparedMerge, MergeRefused> {
         let not_a_branch = || MergeRefused::NotABranch {
             target: request.target.clone(),
         };
-        let name = format!("refs/heads/{}", request.target);
-        let from = self.ref_value(&name).await?.ok_or_else(not_a_branch)?;
+        let from = self.branch_commit(&request.target).await?;
+        let from = from.ok_or_else(not_a_branch)?;
         let plan = self.plan_merge(request, &from).await?;
         // Before the hooks, which may take minutes, and again after them.
         let computed = Record {
@@ -62,22 +52,26 @@ impl Repository {
         Ok(PreparedMerge { record, checkout })
     }
 
-    /// The one transaction. False when the branch has moved since.
-    pub(super) async fn move_refs(
+    /// Notes what will move, then moves it in one transaction. False when the branch has moved
+    /// since.
+    async fn move_refs(
         &self,
         task: TaskId,
         prepared: &PreparedMerge,
     ) -> Result<bool, MergeRefused> {
         let record = &prepared.record;
         let blob = self.store_record(record).await?;
+        let notes = [
+            set(task_ref("merge", task), &blob),
+            set(task_ref("checkout", task), &blob),
+        ];
+        self.change_refs("warpsquad: merging", &notes).await?;
         let changes = [
             record.change(),
             RefChange::Create {
                 name: task_ref("merged", task),
                 new: record.to.clone(),
             },
-            set(task_ref("merge", task), &blob),
-            set(task_ref("checkout", task), &blob),
         ];
         self.move_target(record, prepared.checkout.as_deref(), task, &changes)
             .await
@@ -98,9 +92,8 @@ impl Repository {
         let Transaction::Refused(output) = moved else {
             return Ok(true);
         };
-        let now = self
-            .ref_value(&format!("refs/heads/{}", record.target))
-            .await?;
+        self.drop_note("checkout", task).await?;
+        let now = self.branch_commit(&record.target).await?;
         if now.as_deref() != Some(&record.from) {
             return Ok(false);
         }
@@ -118,7 +111,7 @@ impl Repository {
         prepared: PreparedMerge,
     ) -> Result<Merged, MergeRefused> {
         let PreparedMerge { record, checkout } = prepared;
-        let Err(refused) = self.finish_checkout(task).await else {
+        let Err(refused) = self.finish_move(task, &record).await else {
             return Ok(Merged {
                 commit: record.to,
                 checkout,
@@ -130,17 +123,10 @@ impl Repository {
                 name: task_ref("merged", task),
                 old: Some(record.to.clone()),
             },
-            RefChange::Delete {
-                name: task_ref("merge", task),
-                old: None,
-            },
-            RefChange::Delete {
-                name: task_ref("checkout", task),
-                old: None,
-            },
         ];
         self.change_refs("warpsquad: merge taken back", &back)
             .await?;
+        self.drop_note("checkout", task).await?;
         Err(refused)
     }
 
@@ -155,46 +141,13 @@ impl Repository {
         }
         Ok(holder)
     }
-
-    /// Brings the checkout up to date for a move that is recorded as unfinished.
-    pub(super) async fn finish_checkout(&self, task: TaskId) -> Result<(), MergeRefused> {
-        let name = task_ref("checkout", task);
-        let Some(record) = self.load_record(&name).await? else {
-            return Ok(());
-        };
-        let target = self
-            .ref_value(&format!("refs/heads/{}", record.target))
-            .await?;
-        // When the branch has moved on, whoever moved it has dealt with the files.
-        if target.as_deref() == Some(&record.to)
-            && let Some(checkout) = self.holder(&record.target).await?
-        {
-            self.move_files(&checkout, &record).await?;
-        }
-        let done = RefChange::Delete { name, old: None };
-        Ok(self.change_refs("warpsquad: checkout", &[done]).await?)
-    }
-
-    /// Finishes what a killed server left, before anything else moves.
-    async fn finish_pending(&self) -> Result<(), MergeRefused> {
-        for squad in self.squad_refs().await? {
-            if squad.kind == super::super::SquadRefKind::Checkout {
-                self.finish_checkout(squad.task).await?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) async fn merged_commit(&self, task: TaskId) -> Result<Option<String>, GitError> {
-        self.ref_value(&task_ref("merged", task)).await
-    }
 }
 
 /// A merge of which everything is decided and nothing has moved.
 #[derive(Debug, Clone)]
-pub(super) struct PreparedMerge {
-    pub(super) record: Record,
-    pub(super) checkout: Option<PathBuf>,
+struct PreparedMerge {
+    record: Record,
+    checkout: Option<PathBuf>,
 }
 
 impl Record {

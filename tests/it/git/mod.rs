@@ -1,0 +1,9 @@
+//! Worktrees, archives and merges with real git in temporary folders.
+
+mod archives;
+mod interruptions;
+mod merges;
+mod preparation;
+mod refusals;
+mod sandbox;
+mod worktrees;
