@@ -130,6 +130,9 @@ fn has_python_tests(root: &Path) -> bool {
 mod tests {
     use super::*;
 
+    /// Files, and what is proposed for setup and verification.
+    type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>, Option<&'a str>);
+
     fn proposed(files: &[(&str, &str)]) -> Proposals {
         let root = tempfile::tempdir().unwrap();
         for (name, text) in files {
@@ -143,7 +146,6 @@ mod tests {
     #[test]
     fn each_ecosystem_gets_its_own_commands() {
         let pnpm = r#"{"scripts":{"test":"vitest run"}}"#;
-        type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>, Option<&'a str>);
         let cases: [Case<'_>; 8] = [
             (&[], None, None),
             (&[("Cargo.toml", "")], None, Some("cargo test")),

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
 
-use warpsquad::git::{MergeRefused, MergeRequest, Repository};
+use warpsquad::core::TaskId;
+use warpsquad::git::{MergeRefused, MergeRequest, Repository, WorktreeRequest};
 
 use super::sandbox::{Sandbox, TASK, write_in};
 
@@ -195,9 +196,9 @@ async fn a_merge_dropped_at_any_point_is_done_or_not_done() {
         let merged = repository.merge(&request).await.unwrap();
         assert_eq!(sandbox.head(), merged.commit);
         repository.undo_merge(TASK).await.unwrap();
-        step += 7;
+        step += 13;
     }
-    assert!(step > 7, "the merge was never cut");
+    assert!(step > 13, "the merge was never cut");
 }
 
 /// Waits until no git holds a lock in the repository.
@@ -211,4 +212,38 @@ async fn settle(sandbox: &Sandbox) {
     while is_locked() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn merges_of_two_tasks_at_once_both_arrive() {
+    let sandbox = Sandbox::new();
+    let repository = sandbox.open().await;
+    let one = sandbox.task(&repository, &[("a.txt", "one\n")]).await;
+    let other = repository
+        .add_worktree(&WorktreeRequest {
+            task: TaskId(13),
+            dir: sandbox.path("data/worktrees/13"),
+            ..sandbox.request(&one.base)
+        })
+        .await
+        .unwrap();
+    write_in(&other.path, "b.txt", "other\n");
+    sandbox.git_in(&other.path, &["commit", "-qam", "other"]);
+    let two = MergeRequest {
+        task: TaskId(13),
+        ..sandbox.merge_request(&one.base, &other.branch)
+    };
+    let (first, second) = tokio::join!(repository.merge(&one), repository.merge(&two));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    let mut commits = [first.commit, second.commit];
+    commits.sort();
+    let log = sandbox.git(&["rev-list", &format!("{}..main", one.base)]);
+    let mut arrived: Vec<_> = log.lines().collect();
+    arrived.sort_unstable();
+    assert_eq!(arrived, commits);
+    assert_eq!(
+        (sandbox.read("a.txt"), sandbox.read("b.txt")),
+        ("one\n".into(), "other\n".into())
+    );
+    assert_up_to_date(&sandbox, "");
 }

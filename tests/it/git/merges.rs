@@ -334,14 +334,14 @@ async fn a_hook_that_refuses_stops_the_merge_with_its_words() {
 async fn a_hook_of_the_repository_runs_as_the_user_has_it_not_as_the_task_made_it() {
     let sandbox = Sandbox::new();
     let ran = sandbox.path("ran");
-    sandbox.script(&sandbox.repo.join(".hooks/pre-commit"), "true");
+    Sandbox::script(&sandbox.repo.join(".hooks/pre-commit"), "true");
     sandbox.git(&["config", "core.hooksPath", ".hooks"]);
     sandbox.git(&["add", "-A"]);
     sandbox.git(&["commit", "-qm", "hooks"]);
     let repository = sandbox.open().await;
     let request = sandbox.task(&repository, &[]).await;
     let worktree = sandbox.request("").dir;
-    sandbox.script(
+    Sandbox::script(
         &worktree.join(".hooks/pre-commit"),
         &format!("touch '{}'", ran.display()),
     );
@@ -354,7 +354,10 @@ async fn a_hook_of_the_repository_runs_as_the_user_has_it_not_as_the_task_made_i
 async fn the_final_commit_is_signed_as_the_user_signs_and_a_failure_refuses() {
     let sandbox = Sandbox::new();
     let gpg = sandbox.path("gpg");
-    sandbox.script(&gpg, "cat > /dev/null\necho '[GNUPG:] SIG_CREATED ' >&2\necho '-----BEGIN PGP SIGNATURE-----'\necho fake\necho '-----END PGP SIGNATURE-----'");
+    Sandbox::script(
+        &gpg,
+        "cat > /dev/null\necho '[GNUPG:] SIG_CREATED ' >&2\necho '-----BEGIN PGP SIGNATURE-----'\necho fake\necho '-----END PGP SIGNATURE-----'",
+    );
     let repository = sandbox.open().await;
     let request = sandbox.task(&repository, &[("a.txt", "two\n")]).await;
     sandbox.git(&["config", "commit.gpgsign", "true"]);

@@ -104,10 +104,10 @@ impl Sandbox {
 
     /// A hook of the user.
     pub(super) fn hook(&self, name: &str, script: &str) {
-        self.script(&self.repo.join(".git/hooks").join(name), script);
+        Self::script(&self.repo.join(".git/hooks").join(name), script);
     }
 
-    pub(super) fn script(&self, path: &Path, script: &str) {
+    pub(super) fn script(path: &Path, script: &str) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
