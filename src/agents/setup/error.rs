@@ -100,11 +100,19 @@ impl SetupError {
             "Could not connect",
             "Connection refused",
         ];
+        // From the telling word on: what stands before it is the installer's own.
         let line_with = |words: &[&str]| {
-            output
-                .lines()
-                .find(|line| words.iter().any(|word| line.contains(word)))
-                .map(|line| line.trim().chars().take(200).collect::<String>())
+            output.lines().find_map(|line| {
+                words.iter().find_map(|word| {
+                    let (_, rest) = line.split_once(word)?;
+                    Some(
+                        format!("{word}{rest}")
+                            .chars()
+                            .take(200)
+                            .collect::<String>(),
+                    )
+                })
+            })
         };
         if line_with(SPACE).is_some() {
             return Some(Self::NoSpace {

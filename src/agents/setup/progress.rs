@@ -71,7 +71,8 @@ impl Meter {
         };
         self.percent = self.percent.max(percent);
         let message: String = match word {
-            "Installing" | "Successfully" => format!("{word} the packages"),
+            "Installing" => "Installing the packages".into(),
+            "Successfully" => "The packages are installed".into(),
             _ => line.chars().take(80).collect(),
         };
         Some(Progress::new(Phase::Installing, self.percent, message))

@@ -4,6 +4,7 @@
 
 mod ollama;
 mod setup;
+mod who_commits;
 mod world;
 
 use ollama::{Answer, Ollama};
