@@ -16,9 +16,12 @@
 //! - [`discovery`]: looks at endpoints and reports their models and residency.
 //! - [`git`]: worktrees, diffs and merges through the git command line.
 //! - [`simulator`]: a faithful Ollama for demos and tests.
+//! - [`telemetry`]: what the machine's GPUs and processors do.
+//! - [`cli`]: the command line.
 
 pub mod agents;
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod core;
 pub mod discovery;
@@ -31,4 +34,5 @@ pub mod pty;
 pub mod server;
 pub mod simulator;
 pub mod store;
+pub mod telemetry;
 pub mod tui;

@@ -1,20 +1,61 @@
-//! The `warpsquad` command.
+//! The `warpsquad` command: hands the words to the command line and names the programs below it.
 
-use std::io::Write;
+use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use warpsquad::keeper::{options, process, shim};
+use warpsquad::cli::args::{Demo, OllamaSim};
+use warpsquad::cli::{self, Context, Exit, Programs, Report};
+use warpsquad::keeper::{process, shim};
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    match args.next().as_deref().and_then(|first| first.to_str()) {
-        Some(shim::SUBCOMMAND) => {
-            let error = shim::exec_job(args);
-            // It goes to the job's own output; without one there is nobody to tell.
-            drop(writeln!(std::io::stderr(), "warpsquad: {error}"));
-            ExitCode::from(shim::CANNOT_START)
-        }
-        Some(options::SUBCOMMAND) => process::main(args),
-        Some(_) | None => ExitCode::SUCCESS,
+    let mut arguments = std::env::args_os();
+    // Every job starts through here: it does not pay for a command line that it does not use.
+    if arguments
+        .nth(1)
+        .is_some_and(|first| first == shim::SUBCOMMAND)
+    {
+        return exec_job(arguments);
     }
+    cli::main(
+        std::env::args_os(),
+        Programs {
+            attach,
+            server,
+            keeper,
+            demo,
+            simulator,
+        },
+    )
+}
+
+fn exec_job(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let error = shim::exec_job(arguments);
+    // It goes to the job's own output; without one there is nobody to tell.
+    drop(writeln!(std::io::stderr(), "warpsquad: {error}"));
+    ExitCode::from(shim::CANNOT_START)
+}
+
+fn keeper(arguments: Vec<OsString>) -> ExitCode {
+    process::main(arguments.into_iter())
+}
+
+fn attach(_: &mut Context) -> Result<Exit, Report> {
+    Err(absent())
+}
+
+fn server(_: &mut Context) -> Result<Exit, Report> {
+    Err(absent())
+}
+
+fn demo(_: &mut Context, _: &Demo) -> Result<Exit, Report> {
+    Err(absent())
+}
+
+fn simulator(_: &mut Context, _: &OllamaSim) -> Result<Exit, Report> {
+    Err(absent())
+}
+
+fn absent() -> Report {
+    Report::unavailable("this build has no such program")
 }

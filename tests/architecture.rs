@@ -36,7 +36,18 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("agents", &["core", "engine", "keeper", "pty", "git"]),
     ("tui", &["core", "engine", "pty", "config"]),
     ("api", &["core", "engine", "pty::snapshot", "tui"]),
-    ("cli", &["core", "api", "config"]),
+    (
+        "cli",
+        &[
+            "core",
+            "api",
+            "config",
+            "keeper",
+            "telemetry",
+            "discovery",
+            "agents::setup",
+        ],
+    ),
     (
         "server",
         &[

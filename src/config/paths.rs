@@ -120,7 +120,7 @@ impl Places {
 
     /// Folder of the log files.
     pub fn logs(&self) -> PathBuf {
-        self.data_dir.join("logs")
+        self.data_dir.join("log")
     }
 
     /// Makes the folders; nobody but the user may enter them.

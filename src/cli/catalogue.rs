@@ -1,0 +1,110 @@
+//! `warpsquad model …` and `warpsquad endpoint …`: what Ollama offers, as the squad sees it.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::args::{Endpoint, Model};
+use super::client::block_on;
+use super::context::Context;
+use super::report::Report;
+use super::show;
+use super::task::client;
+use crate::config::mistake::nearest;
+use crate::core::catalogue::Catalogue;
+use crate::core::model::ModelName;
+
+fn catalogue(context: &Context) -> Result<Arc<Catalogue>, Report> {
+    let client = client(context)?;
+    block_on(async { Ok(client.view().await?.catalogue) })
+}
+
+pub(super) fn endpoints(context: &mut Context, asked: &Endpoint) -> Result<(), Report> {
+    let Endpoint::List(options) = asked;
+    let catalogue = catalogue(context)?;
+    if options.json {
+        let rows: Vec<_> = catalogue
+            .endpoints
+            .iter()
+            .map(|(name, endpoint)| {
+                json!({
+                    "name": name,
+                    "url": endpoint.url,
+                    "version": endpoint.version,
+                    "health": endpoint.health,
+                    "models": endpoint.models.len(),
+                    "resident": endpoint.resident,
+                })
+            })
+            .collect();
+        context.out.json(&rows);
+    } else {
+        context.out.table(&show::endpoints(&catalogue));
+    }
+    Ok(())
+}
+
+pub(super) fn models(context: &mut Context, asked: &Model) -> Result<(), Report> {
+    let catalogue = catalogue(context)?;
+    match asked {
+        Model::List(options) if options.json => {
+            let rows: Vec<_> = catalogue
+                .endpoints
+                .iter()
+                .flat_map(|(name, endpoint)| {
+                    endpoint.models.values().map(move |model| {
+                        let resident = endpoint.resident.get(&model.name);
+                        json!({ "endpoint": name, "model": model, "resident": resident })
+                    })
+                })
+                .collect();
+            context.out.json(&rows);
+            Ok(())
+        }
+        Model::List(_) => {
+            let rows = show::models(&catalogue);
+            if rows.len() == 1 {
+                context
+                    .out
+                    .line("no models; 'ollama pull qwen2.5-coder:7b' installs one");
+            } else {
+                context.out.table(&rows);
+            }
+            Ok(())
+        }
+        Model::Show { name, json } => one(context, &catalogue, name, *json),
+    }
+}
+
+fn one(context: &mut Context, all: &Catalogue, name: &str, json: bool) -> Result<(), Report> {
+    let wanted = ModelName::new(name);
+    let found: Vec<_> = all
+        .endpoints
+        .iter()
+        .filter_map(|(endpoint, state)| Some((endpoint, state.model(&wanted)?)))
+        .collect();
+    if found.is_empty() {
+        let names = all
+            .endpoints
+            .values()
+            .flat_map(|endpoint| endpoint.models.keys());
+        let report = Report::user(format!("no endpoint has the model {wanted}"));
+        let meant = nearest(wanted.as_str(), names.map(ModelName::as_str));
+        return Err(match meant {
+            Some(meant) => report.hint(format!("did you mean {meant}?")),
+            None => report.hint("'warpsquad model list' shows all"),
+        });
+    }
+    if json {
+        let rows: Vec<_> = found
+            .iter()
+            .map(|(endpoint, model)| json!({ "endpoint": endpoint, "model": model }))
+            .collect();
+        context.out.json(&rows);
+        return Ok(());
+    }
+    for (endpoint, model) in found {
+        show::model(&mut context.out, endpoint.as_str(), model);
+    }
+    Ok(())
+}

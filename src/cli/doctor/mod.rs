@@ -1,0 +1,12 @@
+//! `warpsquad doctor`: everything a squad needs, each finding with its remedy.
+//!
+//! [`finding`] is what a check says, [`machine`] looks at this machine, [`ollama`] at the
+//! configured endpoints and [`settings`] at what Ollama's own settings allow.
+
+mod checks;
+mod finding;
+mod machine;
+mod ollama;
+mod settings;
+
+pub(super) use checks::run;

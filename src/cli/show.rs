@@ -1,0 +1,339 @@
+//! Tasks, agents, models and events in words and tables.
+
+use std::time::{Duration, SystemTime};
+
+use super::output::{Output, bytes};
+use crate::api::wire::{AgentView, Event, TaskEvent, What};
+use crate::core::Timestamp;
+use crate::core::catalogue::Catalogue;
+use crate::core::task::Task;
+
+/// This moment.
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let millis = since.map_or(0, |since| since.as_millis());
+    Timestamp(u64::try_from(millis).unwrap_or(u64::MAX))
+}
+
+/// `42s`, `3m`, `2h 5m`, `4d`.
+pub(super) fn age(since: Duration) -> String {
+    let seconds = since.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// `14:03:22`, in local time; the date too when it is not today's.
+pub(super) fn moment(at: Timestamp) -> String {
+    let zone = jiff::tz::TimeZone::system();
+    let local = |at: Timestamp| {
+        let millis = i64::try_from(at.0).ok()?;
+        let stamp = jiff::Timestamp::from_millisecond(millis).ok()?;
+        Some(stamp.to_zoned(zone.clone()))
+    };
+    match (local(at), local(now())) {
+        (Some(then), Some(today)) if then.date() == today.date() => {
+            then.strftime("%H:%M:%S").to_string()
+        }
+        (Some(then), _) => then.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        (None, _) => "?".into(),
+    }
+}
+
+fn words(parts: &[&str]) -> Vec<String> {
+    parts.iter().map(|part| (*part).to_owned()).collect()
+}
+
+/// The rows of a list of tasks.
+pub(super) fn tasks(tasks: &[Task]) -> Vec<Vec<String>> {
+    let now = now();
+    let mut rows = vec![words(&["TASK", "STATE", "AGE", "MODEL", "TITLE", "WHY"])];
+    rows.extend(tasks.iter().map(|task| {
+        vec![
+            task.id.to_string(),
+            task.state.to_string(),
+            age(now.since(task.created)),
+            model_of(task),
+            task.spec.title(),
+            task.why.clone().unwrap_or_default(),
+        ]
+    }));
+    rows
+}
+
+fn model_of(task: &Task) -> String {
+    match (task.attempts.last(), &task.spec.model) {
+        (Some(attempt), _) => attempt.model.clone(),
+        (None, Some(model)) => model.clone(),
+        (None, None) => "auto".into(),
+    }
+}
+
+/// All that is known of a task.
+pub(super) fn task(out: &mut Output, task: &Task) {
+    let spec = &task.spec;
+    out.line(&format!(
+        "task {} · {} · {}",
+        task.id,
+        task.state,
+        spec.title()
+    ));
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut row = |name: &str, value: Option<String>| {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            rows.push(vec![format!("  {name}"), value]);
+        }
+    };
+    row("why", task.why.clone());
+    row("repository", Some(spec.repo.display().to_string()));
+    row("mode", Some(spec.mode.as_str().into()));
+    row("category", Some(spec.category.as_str().into()));
+    row("priority", Some(spec.priority.as_str().into()));
+    row("tags", Some(spec.tags.join(", ")));
+    let after: Vec<_> = spec.after.iter().map(ToString::to_string).collect();
+    row("after", Some(after.join(", ")));
+    row("model", Some(model_of(task)));
+    row("target", Some(spec.target.clone()));
+    row("submitted", Some(moment(task.created)));
+    row("changed", Some(moment(task.updated)));
+    row(
+        "worktree",
+        task.workplace
+            .as_ref()
+            .map(|place| place.dir.display().to_string()),
+    );
+    row(
+        "branch",
+        task.workplace.as_ref().map(|place| place.branch.clone()),
+    );
+    row(
+        "commits",
+        (task.commits > 0).then(|| task.commits.to_string()),
+    );
+    row(
+        "verify",
+        task.verify
+            .as_ref()
+            .map(|report| format!("{} ({})", report.outcome.as_str(), report.command)),
+    );
+    row("merged as", task.merged.clone());
+    row(
+        "tokens",
+        (task.tokens.requests > 0).then(|| {
+            let tokens = task.tokens;
+            format!(
+                "{} sent, {} received, {} requests",
+                tokens.sent, tokens.received, tokens.requests
+            )
+        }),
+    );
+    out.table(&rows);
+    for attempt in &task.attempts {
+        let ended = match (&attempt.failure, attempt.settled) {
+            (Some(failure), _) => failure.clone(),
+            (None, Some(_)) => "settled".into(),
+            (None, None) => "under way".into(),
+        };
+        out.line(&format!(
+            "  attempt {} · {} · agent {} · {} · {ended}",
+            attempt.number,
+            moment(attempt.started),
+            attempt.slot,
+            attempt.model
+        ));
+    }
+    for (name, text) in [
+        ("prompt", Some(&spec.prompt)),
+        ("answer", task.answer.as_ref()),
+    ] {
+        if let Some(text) = text {
+            out.line(&format!("\n{name}:\n{text}"));
+        }
+    }
+}
+
+/// The rows of a list of agents.
+pub(super) fn agents(agents: &[AgentView]) -> Vec<Vec<String>> {
+    let now = now();
+    let mut rows = vec![words(&["AGENT", "STATE", "SINCE", "MODEL", "TASK", "WHY"])];
+    rows.extend(agents.iter().map(|agent| {
+        vec![
+            agent.slot.to_string(),
+            agent.report.state.to_string(),
+            agent
+                .since
+                .map(|since| age(now.since(since)))
+                .unwrap_or_default(),
+            agent.model.clone(),
+            agent
+                .task
+                .map(|task| format!("{task} {}", agent.title))
+                .unwrap_or_default(),
+            why(agent),
+        ]
+    }));
+    rows
+}
+
+/// What an agent waits for or does.
+pub(super) fn why(agent: &AgentView) -> String {
+    if let Some(question) = &agent.report.question {
+        return format!("asks: {}", question.text);
+    }
+    if agent.task.is_some() {
+        return agent.report.why.to_string();
+    }
+    agent.report.note.clone().unwrap_or_default()
+}
+
+/// The rows of a list of models.
+pub(super) fn models(catalogue: &Catalogue) -> Vec<Vec<String>> {
+    let mut rows = vec![words(&[
+        "MODEL", "ENDPOINT", "SIZE", "CONTEXT", "LOADED", "CAN",
+    ])];
+    for (name, endpoint) in &catalogue.endpoints {
+        rows.extend(endpoint.models.values().map(|model| {
+            let loaded = endpoint.resident.get(&model.name).map(|resident| {
+                format!(
+                    "{} of it on the GPU",
+                    percent(resident.size_vram, resident.size)
+                )
+            });
+            let can = model.capabilities.iter().cloned().map(String::from);
+            vec![
+                model.name.to_string(),
+                name.to_string(),
+                format!("{} {}", model.parameter_size, model.quantisation),
+                model
+                    .context_length
+                    .map(|tokens| tokens.to_string())
+                    .unwrap_or_default(),
+                loaded.unwrap_or_default(),
+                can.collect::<Vec<_>>().join(", "),
+            ]
+        }));
+    }
+    rows
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    let whole = whole.max(1);
+    format!("{} %", part.saturating_mul(100) / whole)
+}
+
+/// One model on one endpoint.
+pub(super) fn model(out: &mut Output, endpoint: &str, model: &crate::core::model::Model) {
+    out.line(&format!("{} on {endpoint}", model.name));
+    let can: Vec<_> = model
+        .capabilities
+        .iter()
+        .cloned()
+        .map(String::from)
+        .collect();
+    out.table(&[
+        vec!["  digest".into(), model.digest.clone()],
+        vec!["  family".into(), model.family.clone()],
+        vec!["  parameters".into(), model.parameter_size.clone()],
+        vec!["  quantisation".into(), model.quantisation.clone()],
+        vec!["  on disk".into(), bytes(model.size)],
+        vec![
+            "  context".into(),
+            model
+                .context_length
+                .map_or("unknown".into(), |tokens| tokens.to_string()),
+        ],
+        vec!["  can".into(), can.join(", ")],
+    ]);
+}
+
+/// The rows of a list of endpoints.
+pub(super) fn endpoints(catalogue: &Catalogue) -> Vec<Vec<String>> {
+    use crate::core::endpoint::EndpointHealth;
+    let mut rows = vec![words(&[
+        "ENDPOINT", "ADDRESS", "VERSION", "MODELS", "LOADED", "HEALTH",
+    ])];
+    rows.extend(catalogue.endpoints.iter().map(|(name, endpoint)| {
+        let loaded: Vec<_> = endpoint.resident.keys().map(ToString::to_string).collect();
+        vec![
+            name.to_string(),
+            endpoint.url.clone(),
+            endpoint.version.clone().unwrap_or_default(),
+            endpoint.models.len().to_string(),
+            loaded.join(", "),
+            match &endpoint.health {
+                EndpointHealth::Ok => "ok".into(),
+                EndpointHealth::Unknown { why } => format!("unknown: {why}"),
+            },
+        ]
+    }));
+    rows
+}
+
+/// One line of a task's history.
+pub(super) fn event(event: &Event) -> String {
+    let text = match &event.what {
+        What::Task { task, event } => {
+            let detail = detail(event);
+            let gap = if detail.is_empty() { "" } else { ": " };
+            format!("task {task} {}{gap}{detail}", event.name())
+        }
+        What::Squad { event } => serde_json::to_string(event).unwrap_or_else(|_| "squad".into()),
+    };
+    format!("{}  {text}  ({})", moment(event.at), event.by.name)
+}
+
+fn detail(event: &TaskEvent) -> String {
+    match event {
+        TaskEvent::Assigned {
+            slot,
+            model,
+            endpoint,
+            reason,
+        } => {
+            format!("agent {slot}, {model} on {endpoint} ({reason})")
+        }
+        TaskEvent::Prepared { workplace } => workplace.dir.display().to_string(),
+        TaskEvent::Held { why, .. }
+        | TaskEvent::AttemptFailed { why, .. }
+        | TaskEvent::MergeRefused { why }
+        | TaskEvent::ArchiveFailed { why } => why.clone(),
+        TaskEvent::AgentLost { why, kept } => format!("{why} ({kept})"),
+        TaskEvent::Settled { commits, .. } => format!("{commits} commits"),
+        TaskEvent::Verified { report } => report.outcome.as_str().into(),
+        TaskEvent::Merged { commit } => commit.clone().unwrap_or_default(),
+        TaskEvent::Revised { comment } => comment.clone(),
+        TaskEvent::QuestionAsked { text } => text.clone(),
+        TaskEvent::QuestionAnswered { text, answer } => format!("{text} → {answer}"),
+        TaskEvent::Used { tokens } => format!("{} + {} tokens", tokens.sent, tokens.received),
+        TaskEvent::Submitted
+        | TaskEvent::Unblocked
+        | TaskEvent::Delivered
+        | TaskEvent::Requeued
+        | TaskEvent::MergeStarted
+        | TaskEvent::Discarded
+        | TaskEvent::Restored { .. }
+        | TaskEvent::Cancelled
+        | TaskEvent::Retried
+        | TaskEvent::Expired
+        | TaskEvent::Archived
+        | TaskEvent::Seen => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_short() {
+        let age = |seconds| age(Duration::from_secs(seconds));
+        assert_eq!((age(5).as_str(), age(61).as_str()), ("5s", "1m"));
+        assert_eq!(
+            (age(7_500).as_str(), age(200_000).as_str()),
+            ("2h 5m", "2d")
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! The words and values that options accept, so that help and refusal come from one place.
+
+use std::time::Duration;
+
+/// How Aider works.
+pub const MODES: [&str; 3] = ["code", "architect", "ask"];
+
+/// Kinds of work.
+pub const CATEGORIES: [&str; 7] = [
+    "coding",
+    "refactoring",
+    "testing",
+    "documentation",
+    "debugging",
+    "review",
+    "general",
+];
+
+/// Urgencies, the highest first.
+pub const PRIORITIES: [&str; 5] = ["critical", "high", "normal", "low", "background"];
+
+/// How far a task goes by itself.
+pub const AUTONOMIES: [&str; 2] = ["review", "merge"];
+
+/// How a task is merged.
+pub const STRATEGIES: [&str; 3] = ["squash", "merge", "rebase"];
+
+/// States of a task.
+pub const STATES: [&str; 13] = [
+    "blocked",
+    "queued",
+    "assigned",
+    "running",
+    "verifying",
+    "review",
+    "merging",
+    "merged",
+    "discarded",
+    "failed",
+    "dead",
+    "cancelled",
+    "expired",
+];
+
+/// `90s`, `5m`, `1h 30m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; for example 90s or 5m"))
+}
+
+/// `section.key=value`.
+pub fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err("expected KEY=VALUE, for example agents.max=3".to_owned()),
+    }
+}
+
+/// The value of one of our own words: they are the names that serde knows.
+pub fn value<T: serde::de::DeserializeOwned>(word: &str) -> Option<T> {
+    serde_json::from_value(serde_json::Value::String(word.to_owned())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::settings::MergeStrategy;
+    use crate::core::task::{Autonomy, Category, Mode, Priority, TaskState};
+
+    #[test]
+    fn every_word_is_one_that_tasks_know() {
+        assert!(MODES.iter().all(|word| value::<Mode>(word).is_some()));
+        assert!(
+            CATEGORIES
+                .iter()
+                .all(|word| value::<Category>(word).is_some())
+        );
+        assert!(
+            PRIORITIES
+                .iter()
+                .all(|word| value::<Priority>(word).is_some())
+        );
+        assert!(
+            AUTONOMIES
+                .iter()
+                .all(|word| value::<Autonomy>(word).is_some())
+        );
+        assert!(
+            STRATEGIES
+                .iter()
+                .all(|word| value::<MergeStrategy>(word).is_some())
+        );
+        assert_eq!(STATES, TaskState::ALL.map(TaskState::as_str));
+        assert!(value::<Mode>("think").is_none());
+    }
+}
