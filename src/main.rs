@@ -1,21 +1,20 @@
 //! The `warpsquad` command: hands the words to the command line and names the programs below it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use warpsquad::cli::args::{Demo, OllamaSim};
 use warpsquad::cli::{self, Context, Exit, Programs, Report};
-use warpsquad::keeper::{process, shim};
+use warpsquad::keeper::{options, process, shim};
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os();
+    let mut arguments = std::env::args_os().skip(1);
     // Every job starts through here: it does not pay for a command line that it does not use.
-    if arguments
-        .nth(1)
-        .is_some_and(|first| first == shim::SUBCOMMAND)
-    {
-        return exec_job(arguments);
+    match arguments.next().as_deref().and_then(OsStr::to_str) {
+        Some(shim::SUBCOMMAND) => return exec_job(arguments),
+        Some(options::SUBCOMMAND) => return process::main(arguments),
+        Some(_) | None => {}
     }
     cli::main(
         std::env::args_os(),

@@ -103,13 +103,6 @@ pub enum Command {
     },
     /// Print the manual page.
     Man(Man),
-    /// The process that owns agents and jobs; started by the squad itself.
-    #[command(hide = true)]
-    Keeper {
-        /// Its own arguments.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<std::ffi::OsString>,
-    },
 }
 
 /// Output as JSON.

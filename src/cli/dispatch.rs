@@ -43,7 +43,7 @@ pub struct Programs {
     pub attach: fn(&mut Context) -> Result<Exit, Report>,
     /// `server --child`: the server itself, started by its keeper.
     pub server: fn(&mut Context) -> Result<Exit, Report>,
-    /// `keeper …` with its own arguments.
+    /// The keeper, with its own arguments: what `server --foreground` becomes.
     pub keeper: fn(Vec<OsString>) -> ExitCode,
     /// `demo`
     pub demo: fn(&mut Context, &Demo) -> Result<Exit, Report>,
@@ -61,9 +61,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, programs: Programs) -
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    if let Some(Command::Keeper { arguments }) = cli.command {
-        return (programs.keeper)(arguments);
-    }
     let current_dir = match std::env::current_dir() {
         Ok(current_dir) => current_dir,
         Err(error) => {
@@ -115,7 +112,6 @@ fn run(
             Ok(Exit::Done)
         }
         Command::Man(options) => man::run(context, &options).map(done),
-        Command::Keeper { .. } => Err(Report::internal("a keeper was started twice")),
     }
 }
 

@@ -109,9 +109,10 @@ impl Output {
     pub fn finish(self) -> Result<(), Report> {
         match self.state {
             State::Open | State::Closed => Ok(()),
-            State::Failed(error) => Err(Report::unavailable(format!(
-                "standard output cannot be written: {error}"
-            ))),
+            State::Failed(error) => {
+                let text = format!("standard output cannot be written: {error}");
+                Err(Report::unavailable(text).hint("check the free space where it goes"))
+            }
         }
     }
 }

@@ -14,15 +14,17 @@ pub(super) fn run(context: &mut Context, options: Setup) -> Result<(), Report> {
     if let Some(python) = &settings.agents.python {
         let checked = installation
             .check_python(Path::new(python))
-            .map_err(report)?;
+            .map_err(|error| report(&error))?;
         say(context, &checked, python);
         return Ok(());
     }
     if !options.check {
         context.places()?.create()?;
-        installation.install(&mut progress).map_err(report)?;
+        installation
+            .install(&mut |step| progress(&step))
+            .map_err(|error| report(&error))?;
     }
-    let checked = installation.check().map_err(report)?;
+    let checked = installation.check().map_err(|error| report(&error))?;
     say(context, &checked, "private installation");
     Ok(())
 }
@@ -35,11 +37,11 @@ fn say(context: &mut Context, checked: &Checked, place: &str) {
 }
 
 /// Progress is for people who watch: it goes to standard error, so that the answer stays alone.
-fn progress(progress: Progress) {
+fn progress(progress: &Progress) {
     let line = format!("{:>3} %  {}\n", progress.percent, progress.message);
     drop(std::io::stderr().write_all(line.as_bytes()));
 }
 
-pub(super) fn report(error: SetupError) -> Report {
-    Report::unavailable(chain(&error)).hint(error.hint())
+fn report(error: &SetupError) -> Report {
+    Report::unavailable(chain(error)).hint(error.hint())
 }

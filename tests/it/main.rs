@@ -8,4 +8,5 @@
 
 mod aider;
 mod git;
+mod cli;
 mod keeper;

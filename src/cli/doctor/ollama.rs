@@ -36,7 +36,7 @@ fn endpoint(seen: &Seen) -> Finding {
     let name = format!("endpoint-{}", seen.settings.name);
     let url = &seen.settings.url;
     match &seen.endpoint.health {
-        EndpointHealth::Unknown { why } => Finding::unknown(name, format!("{url}: {why}")).remedy(
+        EndpointHealth::Unknown { why } => Finding::unknown(name, why).remedy(
             "start it with 'ollama serve', or correct endpoints in the configuration or OLLAMA_HOST",
         ),
         EndpointHealth::Ok => {
