@@ -235,7 +235,6 @@ impl Builder<'_> {
         }
         let settings = self.settings;
         let millis = |ttl: std::time::Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        let target = draft.target.or_else(|| settings.merge.inbox.clone());
         let spec = TaskSpec {
             name: draft.name,
             repo: self.repository.clone(),
@@ -259,7 +258,7 @@ impl Builder<'_> {
                 Some(base) => Base::Rev(base),
             },
             base_commit: String::new(),
-            target: target.unwrap_or_default(),
+            target: draft.target.unwrap_or_default(),
             strategy: draft
                 .strategy
                 .as_deref()
