@@ -78,14 +78,15 @@ fn split(model: &Model, frame: Areas, body: Rect) -> Areas {
     if body.width < 120 {
         return stacked(model, frame, body);
     }
-    let list_width = (body.width * 2 / 5).clamp(48, 72);
+    let list_width = (body.width * 9 / 20).clamp(54, 80);
     let lower_height = if body.height >= 24 {
         body.height / 4
     } else {
         0
     };
-    let [list, right] =
-        Layout::horizontal([Constraint::Length(list_width), Constraint::Min(0)]).areas(body);
+    let [list, right] = Layout::horizontal([Constraint::Length(list_width), Constraint::Min(0)])
+        .spacing(1)
+        .areas(body);
     let [main, lower] =
         Layout::vertical([Constraint::Min(0), Constraint::Length(lower_height)]).areas(right);
     Areas {

@@ -9,6 +9,8 @@ pub mod attach;
 pub mod backend;
 pub mod client;
 pub mod editor;
+#[cfg(test)]
+mod fixture;
 pub mod frames;
 pub mod keymap;
 pub mod layout;

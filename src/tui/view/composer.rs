@@ -51,7 +51,13 @@ fn summary_line<'a>(model: &Model, width: u16) -> Line<'a> {
 fn options(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let theme = &model.theme;
     let names = ["mode", "priority", "model", "verify", "autonomy"];
-    for (index, (field, name)) in Field::ALL.iter().zip(names).enumerate() {
+    let selected = Field::ALL
+        .iter()
+        .position(|field| *field == model.composer.field)
+        .unwrap_or(0);
+    let top = (selected + 1).saturating_sub(usize::from(area.height));
+    let fields = Field::ALL.iter().zip(names).skip(top);
+    for (index, (field, name)) in fields.enumerate() {
         let y = area.y + u16::try_from(index).unwrap_or(0);
         if y >= area.bottom() {
             return;

@@ -33,7 +33,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
     });
     let position = match &diff.content {
         DiffContent::Lines(lines) if !lines.is_empty() => {
-            format!(" {}/{}", diff.top + 1, lines.len())
+            let separator = model.theme.separator();
+            format!("{separator}line {} of {}", diff.top + 1, lines.len())
         }
         _ => String::new(),
     };

@@ -16,9 +16,14 @@ use crate::core::task::TaskState;
 /// What counts: waiting for the user, the state of the queue, who works.
 pub(super) fn header(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let theme = &model.theme;
-    let mut items: Vec<(String, Role)> = vec![("squad".into(), Role::Title)];
-    if model.view.demo {
-        items.push(("demo".into(), Role::Faint));
+    let mut items: Vec<(String, Role)> = Vec::new();
+    if area.width >= 60 {
+        let name = if model.view.demo {
+            "squad demo"
+        } else {
+            "squad"
+        };
+        items.push((name.into(), Role::Title));
     }
     items.extend(counts(model));
     let mut spans = Vec::new();
@@ -43,6 +48,10 @@ fn counts(model: &Model) -> Vec<(String, Role)> {
     } else {
         ("nothing waits for you".into(), Role::Faint)
     }];
+    let dead = view.count(TaskState::Dead);
+    if dead > 0 {
+        items.push((format!("dead {dead}"), Role::Bad));
+    }
     if view.paused {
         items.push(("queue paused".into(), Role::Attention));
     }
@@ -64,10 +73,6 @@ fn counts(model: &Model) -> Vec<(String, Role)> {
         format!("merged {}", view.count(TaskState::Merged)),
         Role::Text,
     ));
-    let dead = view.count(TaskState::Dead);
-    if dead > 0 {
-        items.push((format!("dead {dead}"), Role::Bad));
-    }
     items
 }
 
@@ -131,10 +136,7 @@ fn hints(layer: Layer) -> &'static [(Action, &'static str)] {
             (Action::Zoom, "zoom"),
             (Action::NextTab, "tabs"),
         ],
-        Layer::Focus => &[
-            (Action::Leave, "back to the list"),
-            (Action::Jump(0), "agent"),
-        ],
+        Layer::Focus => &[(Action::Leave, "to the list"), (Action::Jump(0), "agent")],
         Layer::Scroll => &[
             (Action::Up, "back"),
             (Action::Down, "on"),

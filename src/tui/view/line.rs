@@ -41,7 +41,7 @@ pub(super) fn confirm(frame: &mut Frame<'_>, model: &Model) {
         return;
     };
     let theme = &model.theme;
-    let inside = parts::popup(frame, model, (64, 6), "sure?");
+    let inside = parts::popup(frame, model, (64, 6), "sure? y/n");
     let lines = vec![
         Line::from(theme.text(&plain(&confirm.question))),
         Line::from(vec![

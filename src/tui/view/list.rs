@@ -35,9 +35,15 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     } else {
         Role::Faint
     };
-    parts::heading(frame, area, model, "agents and tasks", role);
-    let area = inner(area);
     let rows = model.rows();
+    let place = format!("agents and tasks {}/{}", model.list.index + 1, rows.len());
+    let title = if rows.len() > usize::from(inner(area).height) {
+        place.as_str()
+    } else {
+        "agents and tasks"
+    };
+    parts::heading(frame, area, model, title, role);
+    let area = inner(area);
     let top = list_top(model, usize::from(area.height));
     let lines = rows
         .iter()
@@ -64,7 +70,7 @@ fn agent_entry(model: &Model, agent: &AgentView) -> Entry {
     let text = if agent.task.is_some() {
         agent.title.clone()
     } else {
-        agent.report.state.to_string()
+        activity(agent)
     };
     let right = agent
         .since
@@ -141,6 +147,7 @@ pub(super) fn activity(agent: &AgentView) -> String {
     match agent.report.state {
         AgentState::Working => agent.report.why.to_string(),
         AgentState::Waiting => "asks a question".into(),
+        AgentState::Cold | AgentState::Ready if agent.task.is_none() => "free".into(),
         state => state.to_string(),
     }
 }

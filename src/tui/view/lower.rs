@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::super::layout::inner;
 use super::super::model::{Model, Tab};
-use super::super::text::{clock, cut, plain};
+use super::super::text::{clock, cut, plain_lines};
 use super::super::theme::Role;
 use super::{parts, task};
 use crate::core::endpoint::{Endpoint, EndpointHealth, EndpointName};
@@ -30,7 +30,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let lines = lines
         .into_iter()
         .map(|(text, role)| {
-            let text = cut(&theme.text(&plain(&text)), width, theme.ellipsis());
+            let text = cut(
+                &theme.text(&plain_lines(&text).join(" ")),
+                width,
+                theme.ellipsis(),
+            );
             Line::from(Span::styled(text, theme.style(role)))
         })
         .collect();

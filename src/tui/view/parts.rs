@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::super::editor::Editor;
 use super::super::model::Model;
-use super::super::text::cut;
+use super::super::text::{cut, plain};
 use super::super::theme::{Role, Theme};
 
 /// A heading line: a rule with a title on it.
@@ -21,7 +21,7 @@ pub(super) fn heading(frame: &mut Frame<'_>, area: Rect, model: &Model, title: &
     let rule = theme.border().horizontal_top;
     let width = usize::from(area.width);
     let title = cut(
-        &theme.text(title),
+        &theme.text(&plain(title)),
         width.saturating_sub(4),
         theme.ellipsis(),
     );
@@ -56,7 +56,7 @@ pub(super) fn popup(
     let block = Block::bordered()
         .border_set(theme.border())
         .border_style(theme.style(Role::Active))
-        .title(format!(" {} ", theme.text(title)));
+        .title(format!(" {} ", theme.text(&plain(title))));
     let inside = block.inner(area);
     frame.render_widget(Clear, area);
     frame.render_widget(block, area);

@@ -112,9 +112,13 @@ fn facts(task: &Task) -> Vec<String> {
     }
     facts.push(asked.join(", "));
     if let Some(attempt) = task.attempt() {
+        let commits = match task.commits {
+            1 => "1 commit".to_owned(),
+            count => format!("{count} commits"),
+        };
         facts.push(format!(
-            "attempt {} with {} on {}: {} commits",
-            attempt.number, attempt.model, attempt.endpoint, task.commits
+            "attempt {} with {} on {}: {commits}",
+            attempt.number, attempt.model, attempt.endpoint
         ));
     }
     if let Some(report) = &task.verify {
