@@ -83,10 +83,12 @@ pub async fn ensure_running_from(
             return Ok(());
         }
         if let Some(status) = keeper.try_wait().map_err(LaunchError::Start)? {
-            // Another caller's keeper was faster; it may not listen yet.
             if status.code() != Some(i32::from(ALREADY_RUNNING_CODE)) {
                 return Err(LaunchError::Ended { status, log });
             }
+            // Another caller's keeper was faster and is about to listen, or an ending one still
+            // has the place.
+            keeper = start(program, options)?;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -18,6 +18,13 @@ pub(super) const RECV_FLAGS: RecvFlags = RecvFlags::CMSG_CLOEXEC;
 /// macOS cannot close received descriptors on exec by itself; the shim closes them.
 #[cfg(not(target_os = "linux"))]
 pub(super) const RECV_FLAGS: RecvFlags = RecvFlags::empty();
+
+/// A peer that is gone is an error, not a signal.
+#[cfg(target_os = "linux")]
+pub(super) const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
+/// Rust programs ignore the signal anyway.
+#[cfg(not(target_os = "linux"))]
+pub(super) const SEND_FLAGS: SendFlags = SendFlags::empty();
 
 /// Watches a non-blocking descriptor with tokio.
 #[expect(

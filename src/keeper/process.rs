@@ -150,6 +150,9 @@ pub async fn run(options: KeeperOptions) -> Result<ExitReason, KeeperError> {
         .unwrap_or(0);
     keeper.reap();
     tracing::info!(?reason, killed, "the keeper ends");
+    // Connections close after this: whoever waits for that finds the place free.
+    drop(place);
+    drop(keeper);
     Ok(reason)
 }
 

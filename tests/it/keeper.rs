@@ -862,6 +862,9 @@ async fn several_callers_start_one_detached_keeper_and_it_can_be_stopped() {
 
     assert!(stop_running(&options.paths, PATIENCE).await.unwrap());
     client.disconnected().await;
-    dies(pid).await;
     assert!(!stop_running(&options.paths, PATIENCE).await.unwrap());
+    // The place is free at once.
+    ensure_running_from(program, &options).await.unwrap();
+    assert!(stop_running(&options.paths, PATIENCE).await.unwrap());
+    dies(pid).await;
 }
