@@ -1,0 +1,7 @@
+//! The keeper as a real process: jobs, terminals, deaths of every kind, doors.
+
+mod deaths;
+mod doors;
+mod jobs;
+mod squad;
+mod terminals;
