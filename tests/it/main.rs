@@ -10,3 +10,5 @@ mod aider;
 mod git;
 mod cli;
 mod keeper;
+mod queue;
+mod squad;
