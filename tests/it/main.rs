@@ -7,8 +7,9 @@
 )]
 
 mod aider;
-mod git;
 mod cli;
+mod engine;
+mod git;
 mod keeper;
 mod queue;
 mod squad;

@@ -25,7 +25,7 @@ use crate::squad::catalogue;
 #[derive(Debug, Clone)]
 enum Step {
     Submit {
-        spec: TaskSpec,
+        spec: Box<TaskSpec>,
         after: Option<usize>,
     },
     Command {
@@ -78,7 +78,7 @@ fn step() -> impl Strategy<Value = Step> {
     let task = 0_usize..5;
     prop_oneof![
         3 => (spec(), proptest::option::weighted(0.3, task.clone()))
-            .prop_map(|(spec, after)| Step::Submit { spec, after }),
+            .prop_map(|(spec, after)| Step::Submit { spec: Box::new(spec), after }),
         4 => (0_u8..10, task).prop_map(|(kind, task)| Step::Command { kind, task }),
         3 => (0_usize..10, 0_u8..6).prop_map(|(back, kind)| Step::Answer { back, kind }),
         12 => (0_u8..6).prop_map(|kind| Step::AnswerLatest { kind }),
@@ -139,7 +139,7 @@ impl Outside {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Submit { spec, after } => self.submit(spec, after),
+            Step::Submit { spec, after } => self.submit(*spec, after),
             Step::Command { kind, task } => self.command(kind, TaskId(task as u64 + 1)),
             Step::Answer { back, kind } => {
                 if let Some(effect) = self.effects.iter().nth_back(back).cloned() {
