@@ -105,7 +105,7 @@ impl Form {
 
     fn end(&self, reason: &str, timings: &Timings, wants_usage: bool) -> String {
         let finish = json!([
-            {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": reason}
+            {"index": 0, "delta": {}, "finish_reason": reason}
         ]);
         let mut text = data(&self.chunk(&finish));
         if wants_usage {

@@ -12,4 +12,5 @@ mod engine;
 mod git;
 mod keeper;
 mod queue;
+mod recordings;
 mod squad;
