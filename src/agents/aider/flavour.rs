@@ -373,3 +373,7 @@ fn files(plan: &AgentPlan, places: &Places) -> Result<Vec<(PathBuf, String)>, Un
     .map(|(path, text)| (PathBuf::from(path), text));
     Ok(files.into())
 }
+
+#[cfg(test)]
+#[path = "flavour_tests.rs"]
+mod tests;

@@ -33,8 +33,6 @@ pub enum QuestionKind {
     Gitignore,
     /// Send a request that is estimated to exceed the context?
     TokenLimit,
-    /// Let the editor turn follow the architect's plan?
-    EditPlan,
     /// Not in the table.
     Unknown,
 }
@@ -63,7 +61,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         kind: QuestionKind::EditFile,
-        name: "edit-file",
+        name: "add-file",
         begins: &["Allow edits to file that has not been added"],
         answer: Answer::Yes,
     },
@@ -91,9 +89,9 @@ const TABLE: &[Row] = &[
     },
     Row {
         kind: QuestionKind::CommandOutput,
-        name: "command-output",
+        name: "shell",
         begins: &["Add command output to the chat?"],
-        answer: Answer::Ask,
+        answer: Answer::No,
     },
     Row {
         kind: QuestionKind::Url,
@@ -118,12 +116,6 @@ const TABLE: &[Row] = &[
         begins: &["Try to proceed anyway?"],
         answer: Answer::No,
     },
-    Row {
-        kind: QuestionKind::EditPlan,
-        name: "edit-plan",
-        begins: &["Edit the files?"],
-        answer: Answer::Yes,
-    },
 ];
 
 impl QuestionKind {
@@ -135,14 +127,10 @@ impl QuestionKind {
             .map_or(Self::Unknown, |row| row.kind)
     }
 
-    /// The name used in settings and JSON.
+    /// The name used in settings and JSON. Kinds that belong together share one: whoever lets
+    /// files be added lets them be edited, whoever lets commands run lets their output be read.
     pub fn name(self) -> &'static str {
         self.row().map_or("unknown", |row| row.name)
-    }
-
-    /// Every name that settings may use.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        TABLE.iter().map(|row| row.name)
     }
 
     fn row(self) -> Option<&'static Row> {
