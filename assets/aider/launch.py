@@ -154,6 +154,11 @@ def attach_isolation(main, settings):
         return lambda default_config_files, git_root: original([], git_root)
 
     replace(main, "get_parser", ["default_config_files", "git_root"], only_arguments)
+    def only_named(default_file, git_root, command_line_file):
+        # Without an argument Aider names the repository's own file here.
+        name = os.path.basename(command_line_file or default_file)
+        return [] if name == default_file else [command_line_file]
+
     replace(
         main,
         "load_dotenv_files",
@@ -164,9 +169,7 @@ def attach_isolation(main, settings):
         main,
         "generate_search_path_list",
         ["default_file", "git_root", "command_line_file"],
-        lambda _: lambda default_file, git_root, command_line_file: (
-            [command_line_file] if command_line_file else []
-        ),
+        lambda _: only_named,
     )
     # It would ask on the terminal whether to open an issue in a browser.
     replace(main, "report_uncaught_exceptions", [], lambda _: lambda: None)

@@ -155,6 +155,26 @@ fn a_hostile_repository_and_environment_configure_nothing() {
 }
 
 #[test]
+fn files_of_the_repository_do_not_take_the_place_of_files_not_named() {
+    let world = World::new();
+    let params = "- name: aider/extra_params\n  extra_params: {num_ctx: 4444}\n";
+    world.file(".aider.model.settings.yml", params);
+    let ollama = Ollama::start([text("Fine.")]);
+    let mut plan = world.plan(&ollama.url);
+    plan.mode = Mode::Ask;
+    let mut launch = flavour::plan(&plan).unwrap();
+    let flag = |argument: &String| argument == "--model-settings-file";
+    let position = launch.argv.iter().position(flag).unwrap();
+    launch.argv.drain(position..position + 2);
+    let mut agent = Agent::launch(&launch);
+    agent.until_prompt();
+    agent.prompt("Well?");
+    agent.until_prompt();
+    let num_ctx = ollama.chats()[0].body["options"]["num_ctx"].as_u64();
+    assert!(num_ctx.unwrap() > 8_192, "{num_ctx:?}");
+}
+
+#[test]
 fn a_hundred_resizes_at_the_prompt_change_no_state() {
     let world = World::new();
     let ollama = Ollama::start([]);
