@@ -18,6 +18,7 @@
 //! - [`simulator`]: a faithful Ollama for demos and tests.
 //! - [`telemetry`]: what the machine's GPUs and processors do.
 //! - [`cli`]: the command line.
+//! - [`programs`]: what the command line leads to besides its own answers.
 
 pub mod agents;
 pub mod api;
@@ -30,6 +31,7 @@ pub mod gateway;
 pub mod git;
 pub mod keeper;
 pub mod ollama;
+pub mod programs;
 pub mod pty;
 pub mod server;
 pub mod simulator;

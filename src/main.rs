@@ -4,9 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use warpsquad::cli::args::{Demo, OllamaSim};
+use warpsquad::cli::args::Demo;
 use warpsquad::cli::{self, Context, Exit, Programs, Report};
 use warpsquad::keeper::{options, process, shim};
+use warpsquad::programs::{attach, server, simulator};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -39,22 +40,6 @@ fn keeper(arguments: Vec<OsString>) -> ExitCode {
     process::main(arguments.into_iter())
 }
 
-fn attach(_: &mut Context) -> Result<Exit, Report> {
-    Err(absent())
-}
-
-fn server(_: &mut Context) -> Result<Exit, Report> {
-    Err(absent())
-}
-
 fn demo(_: &mut Context, _: &Demo) -> Result<Exit, Report> {
-    Err(absent())
-}
-
-fn simulator(_: &mut Context, _: &OllamaSim) -> Result<Exit, Report> {
-    Err(absent())
-}
-
-fn absent() -> Report {
-    Report::unavailable("this build has no such program")
+    Err(Report::unavailable("this build has no such program"))
 }

@@ -69,7 +69,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "api",
         ],
     ),
-    ("main", &["cli", "server", "keeper", "simulator"]),
+    (
+        "programs",
+        &["core", "api", "cli", "keeper", "server", "simulator", "tui"],
+    ),
+    ("main", &["cli", "programs", "keeper"]),
 ];
 
 /// Crates that `core` may name besides `std`, its tests apart.
