@@ -66,7 +66,7 @@ impl Effects {
             Effect::Merge(task, strategy) => {
                 self.once(&task, "merge", move |this, task| async move {
                     let fact = merge::merge(&this.workshop, &task, strategy).await;
-                    this.say_task(&task, fact).await;
+                    Some(about_task(&task, fact))
                 });
             }
             Effect::StopAgent { task, number } => {
@@ -89,11 +89,15 @@ impl Effects {
         });
     }
 
-    /// Runs `work` unless the same one is under way; given up when the server stops.
+    /// Runs `work` unless the same one is under way and reports what it found; given up when the
+    /// server stops.
+    ///
+    /// It counts as over before it is reported: the engine may ask again as soon as it knows, or
+    /// because a full disk made it drop the report.
     fn once<F, W>(&self, task: &Arc<Task>, step: &'static str, work: W)
     where
         W: FnOnce(Self, Arc<Task>) -> F + Send + 'static,
-        F: Future<Output = ()> + Send + 'static,
+        F: Future<Output = Option<Input>> + Send + 'static,
     {
         let key = (task.id, task.attempt_number(), step);
         if !self.keys().insert(key) {
@@ -102,8 +106,13 @@ impl Effects {
         let (this, task) = (self.clone(), Arc::clone(task));
         self.tracker.spawn(async move {
             let stop = this.stop.clone();
-            stop.run_until_cancelled(work(this.clone(), task)).await;
+            let found = stop.run_until_cancelled(work(this.clone(), task)).await;
             this.keys().remove(&key);
+            if let Some(input) = found.flatten()
+                && this.engine.report(input).await.is_err()
+            {
+                tracing::debug!(task = %key.0, "the engine has stopped");
+            }
         });
     }
 
@@ -113,42 +122,47 @@ impl Effects {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn prepare(self, task: Arc<Task>) {
+    async fn prepare(self, task: Arc<Task>) -> Option<Input> {
         let fact = match prepare::prepare(&self.workshop, &task).await {
             Ok(workplace) => Fact::Prepared(workplace),
             Err(fault) => Fact::Held {
                 why: fault.to_string(),
             },
         };
-        self.say(&task, fact).await;
-        if task
+        let verified = task
             .spec
             .verify
             .as_deref()
-            .is_some_and(|it| !it.trim().is_empty())
-            && self.workshop.settings.verify.baseline
-            && let Err(fault) = verify::baseline(&self.workshop, &task).await
-        {
-            tracing::info!(task = %task.id, %fault, "the baseline is left to the verification");
+            .is_some_and(|it| !it.trim().is_empty());
+        if verified && self.workshop.settings.verify.baseline {
+            self.once(&task, "baseline", Self::baseline);
         }
+        Some(about_attempt(&task, fact))
     }
 
-    async fn verify(self, task: Arc<Task>) {
+    async fn baseline(self, task: Arc<Task>) -> Option<Input> {
+        if let Err(fault) = verify::baseline(&self.workshop, &task).await {
+            tracing::info!(task = %task.id, %fault, "the baseline is left to the verification");
+        }
+        None
+    }
+
+    async fn verify(self, task: Arc<Task>) -> Option<Input> {
         let fact = match verify::verify(&self.workshop, &task).await {
             Ok(report) => Fact::Verified(report),
             Err(fault) => Fact::Held {
                 why: fault.to_string(),
             },
         };
-        self.say(&task, fact).await;
+        Some(about_attempt(&task, fact))
     }
 
-    async fn archive(self, task: Arc<Task>) {
+    async fn archive(self, task: Arc<Task>) -> Option<Input> {
         let fact = match self.put_away(&task).await {
             Ok(()) => TaskFact::Archived,
             Err(why) => TaskFact::ArchiveFailed(why),
         };
-        self.say_task(&task, fact).await;
+        Some(about_task(&task, fact))
     }
 
     async fn put_away(&self, task: &Task) -> Result<(), String> {
@@ -177,37 +191,23 @@ impl Effects {
         }
     }
 
-    async fn restore(self, task: Arc<Task>) {
+    async fn restore(self, task: Arc<Task>) -> Option<Input> {
         let fact = match prepare::restore(&self.workshop, &task).await {
             Ok(workplace) => TaskFact::Restored(workplace),
             Err(fault) => TaskFact::RestoreFailed(fault.to_string()),
         };
-        self.say_task(&task, fact).await;
+        Some(about_task(&task, fact))
     }
+}
 
-    async fn say(&self, task: &Task, fact: Fact) {
-        let (task, number) = (task.id, task.attempt_number());
-        if self
-            .engine
-            .report(Input::Attempt { task, number, fact })
-            .await
-            .is_err()
-        {
-            tracing::debug!(%task, "the engine has stopped");
-        }
-    }
+fn about_attempt(task: &Task, fact: Fact) -> Input {
+    let (task, number) = (task.id, task.attempt_number());
+    Input::Attempt { task, number, fact }
+}
 
-    async fn say_task(&self, task: &Task, fact: TaskFact) {
-        if self
-            .engine
-            .report(Input::Task {
-                task: task.id,
-                fact,
-            })
-            .await
-            .is_err()
-        {
-            tracing::debug!(task = %task.id, "the engine has stopped");
-        }
+fn about_task(task: &Task, fact: TaskFact) -> Input {
+    Input::Task {
+        task: task.id,
+        fact,
     }
 }
