@@ -141,11 +141,11 @@ impl Repository {
         Ok(Some(head.commit().to_owned()))
     }
 
-    /// Makes sure that an archive ref of `task` points to `commit`.
+    /// Makes sure that the last archive ref of `task` points to `commit`.
     async fn keep(&self, task: TaskId, commit: &str) -> Result<Archived, GitError> {
         let known = self.archives(task).await?;
-        if let Some(found) = known.iter().find(|known| known.commit == commit) {
-            return Ok(found.clone());
+        if let Some(last) = known.last().filter(|last| last.commit == commit) {
+            return Ok(last.clone());
         }
         let reference = archive_name(task, known.last().map_or(1, |last| number(last) + 1));
         let create = RefChange::Create {

@@ -220,10 +220,21 @@ pub(super) async fn copied_index(
         .tempfile_in(&git_dir)
         .map_err(GitError::io("write a file in", &git_dir))?
         .into_temp_path();
-    if index.exists() {
+    if let Ok(meta) = std::fs::metadata(&index) {
         tokio::fs::copy(&index, &copy)
             .await
             .map_err(GitError::io("read", &index))?;
+        // Git compares files with their size and time only when they are older than the index: a
+        // younger copy would hide a change made in the same second as the index.
+        let keep = |time| {
+            std::fs::File::options()
+                .write(true)
+                .open(&copy)?
+                .set_modified(time)
+        };
+        meta.modified()
+            .and_then(keep)
+            .map_err(GitError::io("write", copy.to_path_buf()))?;
     } else {
         // An empty file is no index; an absent one is an empty index.
         tokio::fs::remove_file(&copy)

@@ -22,6 +22,7 @@ mod history;
 mod lfs;
 mod merge;
 mod prepare;
+mod process;
 mod propose;
 mod prune;
 mod refs;

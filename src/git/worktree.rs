@@ -85,13 +85,14 @@ pub fn branch_name(task: TaskId, attempt: u32, slug: &str) -> String {
 }
 
 impl Repository {
-    /// Makes the worktree, or finds it when it is there already; repairs a half-made one. A branch
-    /// that exists is checked out as it is.
+    /// Makes the worktree, or finds it when it is there already; repairs a half-made one. When the
+    /// branch's name is taken by other work, the name gets a number.
     pub async fn add_worktree(&self, request: &WorktreeRequest) -> Result<Worktree, GitError> {
-        let branch = branch_name(request.task, request.attempt, &request.slug);
-        if let Some(found) = self.find_ready(&request.dir).await? {
-            return Ok(found);
-        }
+        let branch = match self.find_made(&request.dir).await? {
+            Made::Ready(worktree) => return Ok(worktree),
+            Made::Lost { branch } => branch,
+            Made::Nothing => self.free_branch(request).await?,
+        };
         self.ensure_branch(&branch, &request.base).await?;
         self.exclude_aider().await?;
         let state = self.lfs(&branch).await?;
@@ -127,26 +128,53 @@ impl Repository {
         Ok(parse_list(&output.fields()))
     }
 
-    /// A complete worktree at `dir`. What a killed process left half-made is removed.
-    async fn find_ready(&self, dir: &Path) -> Result<Option<Worktree>, GitError> {
+    /// The first name that is free, or at the base and checked out nowhere: a killed try of ours.
+    async fn free_branch(&self, request: &WorktreeRequest) -> Result<String, GitError> {
+        let first = branch_name(request.task, request.attempt, &request.slug);
+        let mut name = first.clone();
+        let mut number = 1;
+        loop {
+            let taken = self.ref_value(&format!("refs/heads/{name}")).await?;
+            let is_ours = match taken {
+                None => true,
+                Some(tip) if tip == request.base => !self.is_checked_out(&name).await?,
+                Some(_) => false,
+            };
+            if is_ours {
+                return Ok(name);
+            }
+            number += 1;
+            name = format!("{first}-{number}");
+        }
+    }
+
+    async fn is_checked_out(&self, branch: &str) -> Result<bool, GitError> {
+        let all = self.worktrees().await?;
+        Ok(all
+            .iter()
+            .any(|entry| entry.branch.as_deref() == Some(branch)))
+    }
+
+    /// What an earlier call made at `dir`. What a killed process left half-made is removed.
+    async fn find_made(&self, dir: &Path) -> Result<Made, GitError> {
         let Some(room) = self.find_room(dir)? else {
             if is_occupied(dir) {
                 return Err(GitError::Occupied { path: dir.into() });
             }
-            return Ok(None);
+            return Ok(Made::Nothing);
         };
         let Some(branch) = read_mark(&room, READY) else {
             self.remove_checkout(dir, &room).await?;
-            return Ok(None);
+            return Ok(Made::Nothing);
         };
         if !dir.exists() {
             remove_all(&room).await?;
-            return Ok(None);
+            return Ok(Made::Lost { branch });
         }
         self.check_is_worktree(dir, &room).await?;
         let head = read_head(&self.git, dir).await?;
         let state = self.lfs(head.commit()).await?;
-        Ok(Some(Worktree {
+        Ok(Made::Ready(Worktree {
             path: dir.to_owned(),
             branch,
             commit: head.commit().to_owned(),
@@ -250,6 +278,16 @@ impl Repository {
         };
         replace_file(&file, &format!("{text}{gap}.aider*\n")).map_err(GitError::io("write", &file))
     }
+}
+
+/// What an earlier call left.
+enum Made {
+    /// All of it.
+    Ready(Worktree),
+    /// It was complete; its folder was deleted by somebody and its branch is still there.
+    Lost { branch: String },
+    /// Nothing.
+    Nothing,
 }
 
 /// Writes beside `file` and renames, so that a reader sees the old text or the new one.

@@ -1,6 +1,6 @@
 //! The result of a merge as trees, computed without any checkout.
 
-use super::super::{GitError, Identity, Repository};
+use super::super::{GitError, Identity, Repository, SquadRefKind};
 use super::request::{MergeRefused, MergeRequest};
 use crate::core::settings::MergeStrategy;
 
@@ -120,12 +120,12 @@ impl Repository {
         request: &MergeRequest,
         target: &str,
     ) -> Result<(), MergeRefused> {
-        let wip = self
-            .ref_value(&super::super::refs::task_ref("base", request.task))
-            .await?;
-        if wip.as_deref() == Some(request.base.as_str())
-            && !self.is_ancestor(&request.base, target).await?
-        {
+        let is_uncommitted = self
+            .squad_refs()
+            .await?
+            .iter()
+            .any(|squad| squad.kind == SquadRefKind::Base && squad.object == request.base);
+        if is_uncommitted && !self.is_ancestor(&request.base, target).await? {
             return Err(MergeRefused::UncommittedBase);
         }
         Ok(())

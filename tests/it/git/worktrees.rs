@@ -136,7 +136,7 @@ async fn a_worktree_whose_folder_was_deleted_comes_back_with_its_commits() {
 }
 
 #[tokio::test]
-async fn a_folder_with_something_else_and_a_branch_in_use_are_refused() {
+async fn a_folder_with_something_else_is_refused() {
     let sandbox = Sandbox::new();
     let repository = sandbox.open().await;
     let request = sandbox.request(&sandbox.head());
@@ -147,12 +147,37 @@ async fn a_folder_with_something_else_and_a_branch_in_use_are_refused() {
         "{refused:?}"
     );
     assert!(request.dir.join("precious").exists());
-    let other = WorktreeRequest {
+}
+
+#[tokio::test]
+async fn a_branch_with_other_work_or_in_use_is_left_alone() {
+    let sandbox = Sandbox::new();
+    let repository = sandbox.open().await;
+    let base = sandbox.head();
+    // Made by a killed try: taken.
+    sandbox.git(&["branch", "squad/12-add-retry"]);
+    let first = sandbox.worktree(&repository).await;
+    assert_eq!(first.branch, "squad/12-add-retry");
+    // Checked out elsewhere, and holding other work.
+    sandbox.git(&["branch", "squad/12-add-retry-2"]);
+    let elsewhere = sandbox.path("elsewhere");
+    let elsewhere = elsewhere.to_str().unwrap();
+    sandbox.git(&["worktree", "add", "-q", elsewhere, "squad/12-add-retry-2"]);
+    sandbox.git(&["commit", "-q", "--allow-empty", "-m", "other"]);
+    sandbox.git(&["branch", "squad/12-add-retry-3"]);
+    let request = WorktreeRequest {
         dir: sandbox.path("data/other"),
-        ..request
+        ..sandbox.request(&base)
     };
-    sandbox.git(&["switch", "-qc", "squad/12-add-retry"]);
-    let refused = repository.add_worktree(&other).await;
+    let second = repository.add_worktree(&request).await.unwrap();
+    assert_eq!(second.branch, "squad/12-add-retry-4");
+    assert_eq!(second.commit, base);
+
+    std::fs::remove_dir_all(&second.path).unwrap();
+    let again = sandbox.path("again");
+    let force = ["worktree", "add", "-q", "--force", again.to_str().unwrap()];
+    sandbox.git(&[force.as_slice(), &["squad/12-add-retry-4"]].concat());
+    let refused = repository.add_worktree(&request).await;
     assert!(
         matches!(refused, Err(GitError::BranchInUse { .. })),
         "{refused:?}"
@@ -383,4 +408,28 @@ async fn commits_and_diffs_of_a_task_are_told() {
         .await
         .unwrap();
     assert!(cut.is_cut && cut.patch.len() == 10 && cut.stat == diff.stat);
+}
+
+#[tokio::test]
+async fn a_change_of_the_same_size_and_second_as_the_index_is_seen() {
+    let sandbox = Sandbox::new();
+    sandbox.git(&["config", "core.trustctime", "false"]);
+    let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let touch = |name: &str| {
+        let file = std::fs::File::options()
+            .write(true)
+            .open(sandbox.repo.join(name));
+        file.unwrap().set_modified(time).unwrap();
+    };
+    touch("a.txt");
+    sandbox.git(&["update-index", "--refresh"]);
+    sandbox.write("a.txt", "b\n");
+    touch("a.txt");
+    touch(".git/index");
+    let repository = sandbox.open().await;
+    let base = repository.base_commit(TASK, &Base::Wip).await.unwrap();
+    assert_eq!(
+        sandbox.git(&["show", &format!("{}:a.txt", base.commit)]),
+        "b"
+    );
 }
