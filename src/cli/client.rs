@@ -331,16 +331,18 @@ mod tests {
         assert_eq!(escaped("{\"a\": é}"), "%7B%22a%22%3A%20%C3%A9%7D");
     }
 
-    async fn answering(answer: &'static str) -> (tempfile::TempDir, Client, JoinSet<()>) {
+    /// A server that gives one answer and then says no more.
+    fn answering(answer: String) -> (tempfile::TempDir, Client, JoinSet<()>) {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         let listener = tokio::net::UnixListener::bind(&socket).unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = [0; 4096];
-            stream.read(&mut request).await.unwrap();
             stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut request = Vec::new();
+            stream.read_to_end(&mut request).await.unwrap();
         });
         (folder, Client::new(&socket), tasks)
     }
@@ -357,11 +359,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_comes_back_with_its_hints() {
-        let (_folder, client, _tasks) = answering(
-            "HTTP/1.1 409 Conflict\r\ncontent-length: 64\r\n\r\n\
-             {\"kind\":\"user\",\"message\":\"task 3 is queued\",\"hints\":[\"wait x\"]}",
-        )
-        .await;
+        let body = r#"{"kind":"user","message":"task 3 is queued","hints":["wait x"]}"#;
+        let length = body.len();
+        let (_folder, client, _tasks) = answering(format!(
+            "HTTP/1.1 409 Conflict\r\ncontent-length: {length}\r\n\r\n{body}"
+        ));
         let error = client.command(Command::Pause).await.unwrap_err();
         assert_eq!(
             Report::from(error).to_string(),
@@ -372,9 +374,9 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_dies_in_the_middle_is_noticed() {
         let (_folder, client, _tasks) =
-            answering("HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{").await;
+            answering("HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{".into());
         assert!(matches!(client.view().await, Err(CallError::Lost)));
-        let (_folder, client, _tasks) = answering("nonsense").await;
+        let (_folder, client, _tasks) = answering("nonsense".into());
         assert!(client.view().await.is_err());
     }
 }

@@ -104,6 +104,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Vec<FileTask>, Vec<Mistake>> {
 
 const KEYS: [(&str, Kind); 20] = [
     ("after", Kind::List),
+    ("after_tasks", Kind::List),
     ("autonomy", Kind::Choice(&words::AUTONOMIES)),
     ("base", Kind::Text),
     ("category", Kind::Choice(&words::CATEGORIES)),
@@ -122,7 +123,6 @@ const KEYS: [(&str, Kind); 20] = [
     ("target", Kind::Text),
     ("ttl", Kind::Duration),
     ("verify", Kind::Text),
-    ("after_tasks", Kind::List),
 ];
 
 /// What only one task can have.

@@ -155,12 +155,12 @@ fn mistakes_of_a_task_file_have_lines() {
     let place = Place::new();
     place.write(
         "repo/t.toml",
-        "[[task]]\nprompt = \"x\"\nmodle = \"m\"\nmode = \"fast\"\n",
+        "[[task]]\nprompt = \"x\"\nmodell = \"m\"\nmode = \"fast\"\n",
     );
     let answer = place.run(&["run", "-f", "t.toml"]);
     answer.refused(
         2,
-        "t.toml:3: modle is not a key of a task",
+        "t.toml:3: modell is not a key of a task",
         "did you mean \"model\"?",
     );
     answer.refused(
