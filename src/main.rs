@@ -37,7 +37,7 @@ fn exec_job(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn keeper(arguments: Vec<OsString>) -> ExitCode {
-    process::main(arguments.into_iter())
+    process::foreground(arguments.into_iter())
 }
 
 fn demo(_: &mut Context, _: &Demo) -> Result<Exit, Report> {

@@ -77,10 +77,16 @@ pub enum KeeperError {
     },
 }
 
-/// `warpsquad keeper …`, with the arguments after the subcommand's name. Logs to standard error.
-/// Must be called before the program opens any descriptor or starts a thread.
+/// `warpsquad keeper …`, with the arguments after the subcommand's name. Must be called before the
+/// program opens any descriptor: all but 0–2 are closed.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     crate::pty::spawn::close_inherited_descriptors();
+    foreground(args)
+}
+
+/// As [`main`], inside a program that has done other things before; the server it starts inherits
+/// what that program inherited. Logs to standard error.
+pub fn foreground(args: impl Iterator<Item = OsString>) -> ExitCode {
     let options = match KeeperOptions::parse(args) {
         Ok(options) => options,
         Err(error) => return complain(&error, ExitCode::from(2)),
@@ -125,8 +131,10 @@ pub async fn run(options: KeeperOptions) -> Result<ExitReason, KeeperError> {
     if options.session == Session::Detached && rustix::process::setsid().is_err() {
         tracing::debug!("the keeper leads its session already");
     }
-    let place = Place::take(&options.paths)?;
     let system = |action| move |source| KeeperError::System { action, source };
+    // First of all: whoever finds the socket may send one.
+    let mut signals = Signals::new().map_err(system("receive signals"))?;
+    let place = Place::take(&options.paths)?;
     platform::become_subreaper().map_err(system("adopt orphans"))?;
     let owner = place::owner(&options.paths)?;
     let data = options.paths.data.clone();
@@ -139,7 +147,6 @@ pub async fn run(options: KeeperOptions) -> Result<ExitReason, KeeperError> {
     );
 
     let (gateway, address) = place::bind_gateway().map_err(system("open the gateway's socket"))?;
-    let mut signals = Signals::new().map_err(system("receive signals"))?;
     let mut keeper = Keeper::new(owner, gateway, address, ServerChild::new(options.server));
     keeper.start_server();
     let reason = turn(&mut keeper, &place.listener, &mut signals).await;

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -14,7 +14,7 @@ use warpsquad::core::Epoch;
 use warpsquad::keeper::launch::ensure_running_from;
 use warpsquad::keeper::{KeeperClient, RefusalKind, stop_running};
 
-use super::squad::{PATIENCE, PROGRAM, SERVER, Squad, dies, options, refusal};
+use super::squad::{PATIENCE, PROGRAM, SERVER, Squad, dies, eventually, kill, options, refusal};
 
 #[tokio::test]
 async fn the_gateway_keeps_callers_while_no_server_is_there() {
@@ -186,4 +186,26 @@ async fn several_callers_start_one_detached_keeper_and_it_can_be_stopped() {
     ensure_running_from(program, &options).await.unwrap();
     assert!(stop_running(&options.paths, PATIENCE).await.unwrap());
     dies(pid).await;
+}
+
+#[tokio::test]
+async fn the_command_line_can_become_the_keeper() {
+    let directory = TempDir::new().unwrap();
+    let keeper = Command::new(PROGRAM)
+        .args(["server", "--foreground"])
+        .env("WARPSQUAD_DATA_DIR", directory.path().join("data"))
+        .env("XDG_CONFIG_HOME", directory.path())
+        .env("HOME", directory.path())
+        .current_dir(directory.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut squad = Squad { directory, keeper };
+    let socket = squad.file("data/run/keeper.sock");
+    eventually("the keeper listens", async || {
+        UnixStream::connect(&socket).await.ok()
+    })
+    .await;
+    kill(squad.keeper.id().try_into().unwrap(), "-TERM");
+    assert!(squad.wait().success());
 }
