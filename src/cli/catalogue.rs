@@ -89,7 +89,14 @@ fn one(context: &mut Context, all: &Catalogue, name: &str, json: bool) -> Result
             .values()
             .flat_map(|endpoint| endpoint.models.keys());
         let report = Report::user(format!("no endpoint has the model {wanted}"));
-        let meant = nearest(wanted.as_str(), names.map(ModelName::as_str));
+        let names: Vec<_> = names.map(ModelName::as_str).collect();
+        // A name without a tag means ":latest"; another tag is more likely meant.
+        let tagged = format!("{}:", name.trim().to_ascii_lowercase());
+        let meant = names
+            .iter()
+            .copied()
+            .find(|known| known.to_ascii_lowercase().starts_with(&tagged))
+            .or_else(|| nearest(wanted.as_str(), names.iter().copied()));
         return Err(match meant {
             Some(meant) => report.hint(format!("did you mean {meant}?")),
             None => report.hint("'warpsquad model list' shows all"),

@@ -105,7 +105,7 @@ impl Client {
 
     /// Asks the squad to do something.
     pub async fn command(&self, command: Command) -> Result<Reply, CallError> {
-        let name = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
+        let name = std::env::var("USER").unwrap_or_else(|_| "command line".into());
         let by = Actor {
             kind: ActorKind::Cli,
             name,

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::args::{Run, TaskWait, Until};
 use super::client::{CallError, Client, Watch, block_on};
+use super::config::counted;
 use super::context::Context;
 use super::dispatch::Exit;
 use super::output::Output;
@@ -157,10 +158,9 @@ impl Follow {
         while !open.is_empty() {
             let next = self.next(&mut stream);
             let Ok(view) = timeout_at(deadline, next).await else {
-                return Err(
-                    Report::user(format!("{} tasks are not done in time", open.len()))
-                        .hint("they go on: 'warpsquad task list' shows them"),
-                );
+                let count = counted(open.len(), "task");
+                return Err(Report::user(format!("not done in time: {count}"))
+                    .hint("they go on: 'warpsquad task list' shows them"));
             };
             let view = view?;
             for id in open.clone() {

@@ -1,12 +1,13 @@
 //! Tasks, agents, models and events in words and tables.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use super::output::{Output, bytes};
-use crate::api::wire::{AgentView, Event, TaskEvent, What};
-use crate::core::Timestamp;
+use crate::api::wire::{AgentView, Event, SquadEvent, TaskEvent, What};
 use crate::core::catalogue::Catalogue;
 use crate::core::task::Task;
+use crate::core::{TaskId, Timestamp};
 
 /// This moment.
 pub(super) fn now() -> Timestamp {
@@ -48,7 +49,9 @@ fn words(parts: &[&str]) -> Vec<String> {
 }
 
 /// The rows of a list of tasks.
-pub(super) fn tasks(tasks: &[Task]) -> Vec<Vec<String>> {
+///
+/// `waiting` says why a queued task is not assigned.
+pub(super) fn tasks(tasks: &[Task], waiting: &BTreeMap<TaskId, String>) -> Vec<Vec<String>> {
     let now = now();
     let mut rows = vec![words(&["TASK", "STATE", "AGE", "MODEL", "TITLE", "WHY"])];
     rows.extend(tasks.iter().map(|task| {
@@ -58,7 +61,11 @@ pub(super) fn tasks(tasks: &[Task]) -> Vec<Vec<String>> {
             age(now.since(task.created)),
             model_of(task),
             task.spec.title(),
-            task.why.clone().unwrap_or_default(),
+            task.why
+                .as_ref()
+                .or_else(|| waiting.get(&task.id))
+                .cloned()
+                .unwrap_or_default(),
         ]
     }));
     rows
@@ -280,9 +287,21 @@ pub(super) fn event(event: &Event) -> String {
             let gap = if detail.is_empty() { "" } else { ": " };
             format!("task {task} {}{gap}{detail}", event.name())
         }
-        What::Squad { event } => serde_json::to_string(event).unwrap_or_else(|_| "squad".into()),
+        What::Squad { event } => squad_event(event),
     };
     format!("{}  {text}  ({})", moment(event.at), event.by.name)
+}
+
+fn squad_event(event: &SquadEvent) -> String {
+    match event {
+        SquadEvent::ServerStarted { epoch, adopted } => {
+            format!("server started, epoch {epoch}: {adopted}")
+        }
+        SquadEvent::Paused => "queue paused".into(),
+        SquadEvent::Resumed => "queue resumed".into(),
+        SquadEvent::CatalogueChanged { what } => format!("models: {what}"),
+        SquadEvent::KeeperLost { what } => format!("keeper replaced: {what}"),
+    }
 }
 
 fn detail(event: &TaskEvent) -> String {

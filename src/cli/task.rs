@@ -123,7 +123,8 @@ fn list(context: &mut Context, options: &TaskList) -> Result<Exit, Report> {
         };
         context.out.line(&format!("no tasks{all}"));
     } else {
-        context.out.table(&show::tasks(&tasks));
+        let view = block_on(async { Ok(client.view().await?) })?;
+        context.out.table(&show::tasks(&tasks, &view.waiting));
     }
     Ok(Exit::Done)
 }

@@ -1,8 +1,8 @@
 //! The command line as scripts see it: the real binary, its output, its exit codes.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -344,4 +344,135 @@ fn doctor_names_what_is_missing_and_the_remedy_of_each() {
             assert!(finding["remedy"].is_string(), "{finding}");
         }
     }
+}
+
+/// A squad without an Aider and the simulator as its endpoint; both end with it.
+struct Squad {
+    place: Place,
+    simulator: Child,
+    url: String,
+}
+
+impl Squad {
+    fn start() -> Self {
+        let place = Place::new();
+        std::fs::remove_dir(place.path().join("repo/.git")).unwrap();
+        for arguments in [
+            &["init", "-q"][..],
+            &["config", "user.name", "a"],
+            &["config", "user.email", "a@example.org"],
+            &["commit", "-q", "--allow-empty", "-m", "first"],
+        ] {
+            let mut git = Command::new("git");
+            let status = git
+                .args(arguments)
+                .current_dir(place.path().join("repo"))
+                .status();
+            assert!(status.unwrap().success(), "{arguments:?}");
+        }
+        let mut simulator = place
+            .command(&["ollama-sim", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut url = String::new();
+        let mut lines = BufReader::new(simulator.stdout.take().unwrap());
+        lines.read_line(&mut url).unwrap();
+        let squad = Self {
+            place,
+            simulator,
+            url: url.trim().to_owned(),
+        };
+        let started = squad.run(&["server"]);
+        assert_eq!(started.code, Some(0), "{started:?}");
+        squad
+    }
+
+    fn run(&self, arguments: &[&str]) -> Answer {
+        let mut command = self.place.command(arguments);
+        Answer::of(&command.env("OLLAMA_HOST", &self.url).output().unwrap())
+    }
+
+    fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let answer = self.run(arguments);
+        serde_json::from_str(&answer.out).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+    }
+}
+
+impl Drop for Squad {
+    fn drop(&mut self) {
+        drop(self.place.command(&["stop", "--now"]).output());
+        drop(self.simulator.kill());
+        drop(self.simulator.wait());
+    }
+}
+
+#[test]
+fn commands_talk_to_a_running_squad() {
+    let squad = Squad::start();
+    assert_eq!(squad.run(&["server"]).out, "the squad is already running\n");
+    squad
+        .run(&["server", "--foreground"])
+        .refused(4, "already running at", "warpsquad stop");
+
+    let added = squad.json(&[
+        "task", "add", "do", "it", "--name", "first", "--tag", "t", "--json",
+    ]);
+    assert_eq!(added["tasks"], serde_json::json!([1]));
+    let again = ["task", "add", "x", "--key", "k", "--after", "1", "--json"];
+    assert_eq!(squad.json(&again)["tasks"], serde_json::json!([2]));
+    assert_eq!(
+        squad.json(&again)["tasks"],
+        serde_json::json!([2]),
+        "the key is not honoured"
+    );
+
+    let listed = squad.json(&["task", "list", "--tag", "t", "--json"]);
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert_eq!(listed[0]["spec"]["prompt"], "do it");
+    assert_eq!(
+        squad.json(&["task", "show", "2", "--json"])["state"],
+        "blocked"
+    );
+    assert!(squad.run(&["task", "list"]).out.contains("first"));
+    assert!(
+        squad
+            .run(&["task", "log", "1"])
+            .out
+            .contains("task 1 submitted")
+    );
+
+    squad
+        .run(&["task", "show", "9"])
+        .refused(2, "there is no task 9", "task list");
+    squad
+        .run(&["task", "merge", "1"])
+        .refused(2, "task 1 is queued", "");
+    squad
+        .run(&["task", "wait", "1", "--timeout", "1ms"])
+        .refused(2, "not done in time", "go on");
+    assert_eq!(squad.run(&["task", "cancel", "1", "2"]).code, Some(0));
+    let waited = squad.run(&["task", "wait", "1", "2", "--json"]);
+    assert_eq!(waited.code, Some(2), "{waited:?}");
+    let end: serde_json::Value = serde_json::from_str(waited.out.lines().last().unwrap()).unwrap();
+    assert_eq!((&end["event"], &end["reached"]), (&"end".into(), &0.into()));
+
+    let status = squad.json(&["status", "--json"]);
+    assert_eq!(status["agents"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        squad.json(&["endpoint", "list", "--json"])[0]["url"],
+        squad.url
+    );
+    assert_eq!(
+        squad.json(&["clean", "--dry-run", "--json"])["removed"],
+        serde_json::json!([])
+    );
+    squad
+        .run(&["agent", "show", "9"])
+        .refused(2, "there is no agent 9", "from 1 to 4");
+
+    assert_eq!(squad.run(&["stop"]).out, "the squad has ended\n");
+    squad
+        .run(&["status"])
+        .refused(4, "no squad is running", "warpsquad server");
 }
