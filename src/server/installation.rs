@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::agents::Workshop;
@@ -19,6 +20,8 @@ use crate::keeper::{JobExit, JobSpec, Output};
 
 /// Between two looks while somebody waits for an installation.
 const LOOK: Duration = Duration::from_secs(1);
+/// Between two checks of an interpreter that failed.
+const CHECK_AGAIN: Duration = Duration::from_secs(10);
 const JOB: &str = "aider-setup";
 
 /// Whether a missing Aider is installed by itself.
@@ -76,34 +79,50 @@ impl Installer {
             .collect()
     }
 
-    /// An interpreter that the configuration names.
-    async fn configured(&self, python: PathBuf) {
-        let setup = self.setup();
-        let path = python.clone();
-        let checked = tokio::task::spawn_blocking(move || setup.check_python(&path)).await;
-        match checked {
-            Ok(Ok(checked)) => {
-                self.python.send_replace(Some(python));
-                self.say(Installation::Ready {
-                    version: checked.aider,
-                })
-                .await;
-            }
-            Ok(Err(error)) => {
-                let why = format!("agents.python: {error}; {}", error.hint());
-                self.say(Installation::Failed { why }).await;
-            }
-            Err(error) => tracing::error!(%error, "the check of agents.python ended"),
+    /// An interpreter that the configuration names. Checking it imports Aider, so that is done once
+    /// and remembered: a server that is replaced goes on at once.
+    async fn configured(&mut self, python: PathBuf) {
+        let remembered = self.workshop.data.join("python-checked.json");
+        let known = Known::read(&remembered).await;
+        if let Some(known) = known.filter(|known| known.python == python) {
+            return self.ready(python, known.aider).await;
         }
+        loop {
+            let (setup, path) = (self.setup(), python.clone());
+            let checked = tokio::task::spawn_blocking(move || setup.check_python(&path)).await;
+            match checked {
+                Ok(Ok(checked)) => {
+                    let known = Known {
+                        python: python.clone(),
+                        aider: checked.aider.clone(),
+                    };
+                    known.write(&remembered).await;
+                    return self.ready(python, checked.aider).await;
+                }
+                Ok(Err(error)) => {
+                    let why = format!("agents.python: {error}; {}", error.hint());
+                    self.say(Installation::Failed { why }).await;
+                }
+                Err(error) => tracing::error!(%error, "the check of agents.python ended"),
+            }
+            if !self.somebody_waits().await {
+                return;
+            }
+            tokio::time::sleep(CHECK_AGAIN).await;
+        }
+    }
+
+    async fn ready(&self, python: PathBuf, version: String) {
+        self.python.send_replace(Some(python));
+        self.say(Installation::Ready { version }).await;
     }
 
     async fn found(&self) -> bool {
         let Some(python) = self.setup().ready() else {
             return false;
         };
-        self.python.send_replace(Some(python));
-        let version = crate::agents::aider::flavour::VERSION.to_owned();
-        self.say(Installation::Ready { version }).await;
+        self.ready(python, crate::agents::aider::flavour::VERSION.to_owned())
+            .await;
         true
     }
 
@@ -170,24 +189,51 @@ impl Installer {
             let why = "it is not installed: run 'warpsquad setup'".to_owned();
             self.say(Installation::Failed { why }).await;
         }
+        while self.somebody_waits().await {
+            tokio::time::sleep(LOOK).await;
+            if self.found().await {
+                return;
+            }
+        }
+    }
+
+    /// Returns when tasks or clients wait for Aider; false when the engine has stopped.
+    async fn somebody_waits(&mut self) -> bool {
         let mut view = self.engine.view();
         loop {
-            let waited_for =
-                *self.clients.borrow_and_update() > 0 || is_waited_for(&view.borrow_and_update());
-            if waited_for {
-                tokio::time::sleep(LOOK).await;
-                if self.found().await {
-                    return;
-                }
-                continue;
+            let clients = *self.clients.borrow_and_update();
+            if clients > 0 || is_waited_for(&view.borrow_and_update()) {
+                return true;
             }
             let open = tokio::select! {
                 changed = view.changed() => changed.is_ok(),
                 changed = self.clients.changed() => changed.is_ok(),
             };
             if !open {
-                return;
+                return false;
             }
+        }
+    }
+}
+
+/// An interpreter that was checked.
+#[derive(Debug, Serialize, Deserialize)]
+struct Known {
+    python: PathBuf,
+    aider: String,
+}
+
+impl Known {
+    async fn read(file: &Path) -> Option<Self> {
+        serde_json::from_slice(&tokio::fs::read(file).await.ok()?).ok()
+    }
+
+    async fn write(&self, file: &Path) {
+        let Ok(text) = serde_json::to_vec(self) else {
+            return;
+        };
+        if let Err(error) = tokio::fs::write(file, text).await {
+            tracing::warn!(%error, "the check of agents.python is not remembered");
         }
     }
 }
