@@ -76,6 +76,7 @@ impl Keeper {
             self.connection_ended(number);
         }
         self.newest = epoch;
+        self.server.is_greeted = true;
         if let Some(entry) = self.connections.get_mut(&connection) {
             entry.epoch = Some(epoch);
         }

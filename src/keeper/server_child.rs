@@ -21,6 +21,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct ServerChild {
     argv: Vec<OsString>,
     pub(super) pid: Option<Pid>,
+    /// It has said hello since it was started: it was able to work.
+    pub(super) is_greeted: bool,
     restarts: Restarts,
 }
 
@@ -29,6 +31,7 @@ impl ServerChild {
         Self {
             argv,
             pid: None,
+            is_greeted: false,
             restarts: Restarts::default(),
         }
     }
@@ -48,6 +51,7 @@ impl ServerChild {
         command.args(args).stdin(Stdio::null()).process_group(0);
         let child = command.spawn()?;
         self.pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        self.is_greeted = false;
         tracing::info!(pid = child.id(), "the server is started");
         Ok(())
     }
@@ -57,6 +61,12 @@ impl ServerChild {
         if let Some(Err(error)) = self.pid.map(|pid| kill_process(pid, signal)) {
             tracing::warn!(%error, "cannot send a signal to the server");
         }
+    }
+
+    /// Somebody killed a server that was able to work: that is no failure of its own, it is started
+    /// again at once, however often.
+    pub(super) fn was_killed_at_work(&self, signal: Option<i32>) -> bool {
+        self.is_greeted && signal == Some(Signal::KILL.as_raw())
     }
 
     /// It ended or could not be started: how long to wait before the next try.
@@ -115,6 +125,17 @@ mod tests {
         let (mut restarts, mut now) = (Restarts::default(), Instant::now());
         let expected = vec![0, 100, 200, 400, 800, 60_000, 100];
         assert_eq!(pauses(&mut restarts, &mut now, 7), expected);
+    }
+
+    #[test]
+    fn only_a_kill_of_a_server_that_worked_is_no_failure() {
+        let mut server = ServerChild::new(Vec::new());
+        let kill = Some(Signal::KILL.as_raw());
+        assert!(!server.was_killed_at_work(kill));
+        server.is_greeted = true;
+        assert!(server.was_killed_at_work(kill));
+        assert!(!server.was_killed_at_work(Some(Signal::SEGV.as_raw())));
+        assert!(!server.was_killed_at_work(None));
     }
 
     #[test]

@@ -237,6 +237,9 @@ impl Keeper {
             Phase::Running if status.exit_status() == Some(i32::from(SERVER_STOP_CODE)) => {
                 self.stop_jobs(ExitReason::ServerStopped);
             }
+            Phase::Running if self.server.was_killed_at_work(status.terminating_signal()) => {
+                self.when_due(Instant::now(), Due::StartServer);
+            }
             Phase::Running => self.start_server_later(),
         }
     }

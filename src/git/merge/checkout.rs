@@ -12,6 +12,17 @@ use super::super::{GitError, Repository, status};
 use super::record::Record;
 use super::request::MergeRefused;
 
+/// The private git directory of the checkout at `dir`, as its `.git` says; none when it is gone.
+fn git_dir(dir: &Path) -> Option<PathBuf> {
+    let dot = dir.join(".git");
+    if dot.is_dir() {
+        return Some(dot);
+    }
+    let text = std::fs::read_to_string(dot).ok()?;
+    let named = text.strip_prefix("gitdir:")?.trim();
+    Some(dir.join(named))
+}
+
 /// A path that differs between two commits, with what the newer one has there.
 struct Change {
     path: String,
@@ -26,8 +37,11 @@ impl Repository {
         let entries = self.worktrees().await?;
         let mut holder = None;
         for entry in entries.iter().filter(|e| !e.is_bare && !e.is_missing) {
-            let git_dir = self.git_dir(&entry.path).await?;
             let holds = entry.branch.as_deref() == Some(target);
+            // Worktrees of other tasks are removed meanwhile: one that is gone holds nothing.
+            let Some(git_dir) = git_dir(&entry.path) else {
+                continue;
+            };
             if let Some(operation) = operation(&git_dir, target, holds) {
                 return Err(MergeRefused::Busy {
                     target: target.to_owned(),
@@ -40,15 +54,6 @@ impl Repository {
             }
         }
         Ok(holder)
-    }
-
-    async fn git_dir(&self, dir: &Path) -> Result<PathBuf, GitError> {
-        let call = self.git.read(dir);
-        let text = call
-            .args(["rev-parse", "--absolute-git-dir"])
-            .text()
-            .await?;
-        Ok(text.into())
     }
 
     /// Refuses when files in `checkout` stand in the way of `record`. Changes nothing: it tries on
