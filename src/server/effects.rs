@@ -3,7 +3,7 @@
 //! Every effect may be asked for again, after a restart or after the store failed; each is found
 //! again by its key: a job id, a worktree, a ref. One that is still under way is not started twice.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
@@ -29,6 +29,8 @@ pub(super) struct Effects {
     pub(super) tracker: TaskTracker,
     pub(super) stop: CancellationToken,
     under_way: Arc<Mutex<HashSet<Key>>>,
+    /// Whoever removes or makes a worktree again holds its task's lock.
+    places: Arc<Mutex<HashMap<TaskId, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
 impl Effects {
@@ -46,6 +48,7 @@ impl Effects {
             tracker,
             stop,
             under_way: Arc::default(),
+            places: Arc::default(),
         }
     }
 
@@ -122,6 +125,14 @@ impl Effects {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    async fn place(&self, task: &Task) -> tokio::sync::OwnedMutexGuard<()> {
+        let place = {
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(places.entry(task.id).or_default())
+        };
+        place.lock_owned().await
+    }
+
     async fn prepare(self, task: Arc<Task>) -> Option<Input> {
         let fact = match prepare::prepare(&self.workshop, &task).await {
             Ok(workplace) => Fact::Prepared(workplace),
@@ -158,6 +169,7 @@ impl Effects {
     }
 
     async fn archive(self, task: Arc<Task>) -> Option<Input> {
+        let _place = self.place(&task).await;
         let fact = match self.put_away(&task).await {
             Ok(()) => TaskFact::Archived,
             Err(why) => TaskFact::ArchiveFailed(why),
@@ -192,6 +204,7 @@ impl Effects {
     }
 
     async fn restore(self, task: Arc<Task>) -> Option<Input> {
+        let _place = self.place(&task).await;
         let fact = match prepare::restore(&self.workshop, &task).await {
             Ok(workplace) => TaskFact::Restored(workplace),
             Err(fault) => TaskFact::RestoreFailed(fault.to_string()),

@@ -70,10 +70,10 @@ pub(super) fn attempt(step: &mut Step<'_>, id: TaskId, number: u32, fact: Fact) 
             schedule::recorded(step, id, TaskEvent::Held { why, until });
             step.effect(Effect::StopAgent { task: id, number });
         }
-        (
-            TaskState::Assigned | TaskState::Running | TaskState::Verifying,
-            Fact::Lost { why, kept },
-        ) => lost(step, &task, why, kept),
+        // Once it has settled, an agent may go: its result is known.
+        (TaskState::Assigned | TaskState::Running, Fact::Lost { why, kept }) => {
+            lost(step, &task, why, kept);
+        }
         (TaskState::Verifying, Fact::Verified(report)) => verified(step, &task, report),
         (TaskState::Assigned | TaskState::Running, Fact::Reported(report)) => {
             reported(step, &task, report);

@@ -89,6 +89,16 @@ fn a_settled_attempt_is_verified_and_gives_its_slot_back() {
 }
 
 #[test]
+fn an_agent_that_goes_after_it_has_settled_is_not_missed() {
+    let verifying = under_way(1, TaskState::Verifying);
+    let lost = Fact::Lost {
+        why: "ended".into(),
+        kept: String::new(),
+    };
+    ignored(&[verifying], fact(1, lost));
+}
+
+#[test]
 fn a_failed_attempt_is_followed_by_another_after_a_wait() {
     let mut before = under_way(1, TaskState::Running);
     before.spec.retries = 1;
