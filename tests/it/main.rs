@@ -8,6 +8,7 @@
 
 mod aider;
 mod cli;
+mod coder;
 mod engine;
 mod git;
 mod keeper;
