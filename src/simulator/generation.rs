@@ -222,7 +222,11 @@ impl Generation {
         let message = fault.message.clone();
         match fault.kind {
             FaultKind::Stall => std::future::pending().await,
-            FaultKind::Cut => Some(self.end(Event::Cut)),
+            FaultKind::Cut => {
+                // What was said before is sent first: a pending body is a flushed one.
+                tokio::time::sleep(self.pace.max(Duration::from_millis(1))).await;
+                Some(self.end(Event::Cut))
+            }
             FaultKind::NoDone => Some(self.end(Event::End)),
             FaultKind::ErrorLine => {
                 let message = message.unwrap_or_else(|| RUNNER_DIED.into());

@@ -101,6 +101,10 @@ impl Repository {
         let file = self.dir.path().join("message");
         std::fs::write(&file, message).unwrap();
         let model = "ollama_chat/qwen2.5-coder:7b";
+        // A model that Aider knows: it does not look for prices on the network.
+        let metadata = self.dir.path().join("metadata.json");
+        let known = serde_json::json!({ model: {"max_input_tokens": 16384, "mode": "chat"} });
+        std::fs::write(&metadata, known.to_string()).unwrap();
         let running = self
             .command(Path::new(&python))
             .args([
@@ -124,6 +128,8 @@ impl Repository {
             ])
             .args(["--model", model, "--weak-model", model, "--message-file"])
             .arg(&file)
+            .arg("--model-metadata-file")
+            .arg(&metadata)
             .args(arguments)
             .env("OLLAMA_API_BASE", base)
             .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")

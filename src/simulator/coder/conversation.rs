@@ -42,12 +42,24 @@ pub struct Conversation {
 }
 
 const FILES: &str = "I have *added these files to the chat*";
-const NOT_REQUESTS: [&str; 5] = [
+const NOT_REQUESTS: [&str; 8] = [
     FILES,
+    "I am working with you on code in a git repository.",
+    "I am not sharing",
+    "Don't try and edit any existing code",
     "Here are some READ ONLY files",
     "Here are summaries of some files",
     "I switched to a new code base.",
     "I committed the changes with git hash",
+];
+/// What Aider lets the assistant say to its own additions: none of them is an answer.
+const AIDERS_OWN: [&str; 6] = [
+    "Ok.",
+    "Ok, I won't try and edit those files without asking first.",
+    "Ok, I will use these files as references.",
+    "Ok, any changes I propose will be to those files.",
+    "Ok, I will use that as the true, current contents of the files.",
+    "Ok, based on your requests I will suggest which files need to be edited and then stop and wait for your approval.",
 ];
 const FILES_ADDED: &str = "I added these files to the chat:";
 const REMINDERS: [&str; 3] = [
@@ -176,7 +188,7 @@ fn requests(messages: &[Message]) -> Vec<(String, usize)> {
     for message in messages {
         let content = message.content.as_str();
         match message.role.as_str() {
-            "assistant" => seen_answer = true,
+            "assistant" => seen_answer |= !AIDERS_OWN.contains(&content),
             "user" if content.starts_with(FILES_ADDED) => {
                 // The answer before only asked for files: it was none.
                 seen_answer = false;

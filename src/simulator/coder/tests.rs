@@ -207,3 +207,29 @@ fn mistakes_in_directives_are_told() {
         assert_eq!(directive::parse(text).unwrap_err().to_string(), expected);
     }
 }
+
+#[test]
+fn what_aider_says_to_itself_is_no_answer() {
+    let files = "I have *added these files to the chat* so you can.\n\n\na\n```\n1\n```\n";
+    let mut messages = whole(
+        &[],
+        &[("user", "@sim create a := 1\n@sim then\n@sim create a := 2")],
+    );
+    for (role, text) in [
+        ("assistant", "a\n```\n1\n```\n"),
+        (
+            "user",
+            "I committed the changes with git hash 1 & commit msg: x",
+        ),
+        ("assistant", "Ok."),
+        ("user", files),
+        (
+            "assistant",
+            "Ok, any changes I propose will be to those files.",
+        ),
+        ("user", "The tests fail."),
+    ] {
+        messages.push(Message::new(role, text));
+    }
+    assert!(say(&messages).ends_with("a\n```\n2\n```\n"));
+}
