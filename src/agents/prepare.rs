@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::core::AgentSlot;
-use crate::core::task::{Task, Workplace};
+use crate::core::task::{Base, Task, Workplace};
 use crate::git::{GitError, Repository, WorktreeRequest};
 use crate::keeper::{ClientError, JobSpec, Output};
 
@@ -41,7 +41,12 @@ pub enum PrepareFault {
 pub async fn prepare(workshop: &Workshop, task: &Task) -> Result<Workplace, PrepareFault> {
     let repository = Repository::open(&task.spec.repo).await?;
     repository.identity().await?;
-    let request = request(workshop, task);
+    let mut request = request(workshop, task);
+    let follows = follows(task);
+    if follows {
+        let target = format!("refs/heads/{}", task.spec.target);
+        request.base = repository.resolve(&target).await?;
+    }
     tokio::fs::create_dir_all(workshop.task_dir(task.id)).await?;
     if let Some(parent) = request.dir.parent() {
         tokio::fs::create_dir_all(parent).await?;
@@ -60,8 +65,19 @@ pub async fn prepare(workshop: &Workshop, task: &Task) -> Result<Workplace, Prep
     Ok(Workplace {
         dir: worktree.path,
         branch: worktree.branch,
-        base_commit: task.spec.base_commit.clone(),
+        // Nobody has worked in it: it is where it was made, also when that was before a restart.
+        base_commit: if follows {
+            worktree.commit
+        } else {
+            task.spec.base_commit.clone()
+        },
     })
+}
+
+/// It starts from what the tasks before it have left on its target, not from where it was
+/// submitted.
+fn follows(task: &Task) -> bool {
+    task.workplace.is_none() && !task.spec.after.is_empty() && task.spec.base == Base::Head
 }
 
 /// A request for the task's own worktree.

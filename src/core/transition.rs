@@ -141,7 +141,10 @@ fn enter_attempt(task: &mut Task, event: &TaskEvent, next: TaskState, now: Times
 /// The part of an event that concerns the work and its result.
 fn enter_result(task: &mut Task, event: &TaskEvent, now: Timestamp) {
     match event {
-        TaskEvent::Prepared { workplace } => task.workplace = Some(workplace.clone()),
+        TaskEvent::Prepared { workplace } => {
+            task.spec.base_commit.clone_from(&workplace.base_commit);
+            task.workplace = Some(workplace.clone());
+        }
         TaskEvent::Settled {
             head,
             commits,
