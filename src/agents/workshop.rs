@@ -1,7 +1,7 @@
 //! Where the squad's work lies on disk, and what every piece of it needs to run.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OnceCell, Semaphore};
@@ -28,6 +28,7 @@ pub struct Workshop {
     /// Verify jobs that may still start.
     pub(super) verify_slots: Semaphore,
     baselines: Mutex<HashMap<String, Arc<OnceCell<VerifyRun>>>>,
+    merges: Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Workshop {
@@ -40,6 +41,7 @@ impl Workshop {
             settings,
             verify_slots,
             baselines: Mutex::default(),
+            merges: Mutex::default(),
         }
     }
 
@@ -76,6 +78,12 @@ impl Workshop {
         environment.insert("SQUAD_PORT".into(), port.to_string());
         environment.insert("SQUAD_TASK".into(), task.id.to_string());
         environment
+    }
+
+    /// Merges into one repository take turns: each would find its branch moved by another.
+    pub fn merging(&self, repository: &Path) -> Arc<tokio::sync::Mutex<()>> {
+        let mut merges = self.merges.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(merges.entry(repository.to_owned()).or_default())
     }
 
     pub(super) fn baseline(&self, key: &str) -> Arc<OnceCell<VerifyRun>> {

@@ -38,6 +38,8 @@ pub(super) async fn merge(workshop: &Workshop, task: &Task, strategy: MergeStrat
             .join("scratch")
             .join(format!("merge-{}", task.id)),
     };
+    let turn = workshop.merging(&task.spec.repo);
+    let _turn = turn.lock().await;
     match repository.merge(&request).await {
         Ok(merged) => TaskFact::Merged(Some(merged.commit)),
         Err(refused) => TaskFact::MergeRefused(format!("{refused}; {}", refused.hint())),
