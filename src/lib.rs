@@ -18,6 +18,7 @@
 //! - [`simulator`]: a faithful Ollama for demos and tests.
 //! - [`telemetry`]: what the machine's GPUs and processors do.
 //! - [`cli`]: the command line.
+//! - [`demo`]: the whole thing on a throwaway repository.
 //! - [`programs`]: what the command line leads to besides its own answers.
 
 pub mod agents;
@@ -25,6 +26,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod demo;
 pub mod discovery;
 pub mod engine;
 pub mod gateway;

@@ -40,6 +40,6 @@ fn keeper(arguments: Vec<OsString>) -> ExitCode {
     process::foreground(arguments.into_iter())
 }
 
-fn demo(_: &mut Context, _: &Demo) -> Result<Exit, Report> {
-    Err(Report::unavailable("this build has no such program"))
+fn demo(context: &mut Context, options: &Demo) -> Result<Exit, Report> {
+    warpsquad::demo::run(context, options, attach)
 }

@@ -69,11 +69,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "api",
         ],
     ),
+    ("demo", &["core", "api", "config", "cli", "keeper"]),
     (
         "programs",
         &["core", "api", "cli", "keeper", "server", "simulator", "tui"],
     ),
-    ("main", &["cli", "programs", "keeper"]),
+    ("main", &["cli", "demo", "programs", "keeper"]),
 ];
 
 /// Crates that `core` may name besides `std`, its tests apart.

@@ -151,7 +151,7 @@ pub struct Demo {
     /// Number of tasks.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     pub tasks: Option<u16>,
-    /// Print one JSON line for each change and one for the end.
+    /// Print one JSON document at the end instead of progress lines.
     #[arg(long)]
     pub json: bool,
 }

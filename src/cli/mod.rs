@@ -8,6 +8,7 @@ pub mod client;
 pub mod context;
 pub mod dispatch;
 pub mod output;
+
 pub mod report;
 pub mod start;
 pub mod taskfile;
@@ -19,12 +20,12 @@ mod completions;
 mod config;
 mod doctor;
 mod man;
-mod progress;
+pub mod progress;
 mod server;
 mod setup;
-mod show;
+pub mod show;
 mod squad;
-mod submission;
+pub mod submission;
 mod task;
 mod trust;
 

@@ -25,16 +25,19 @@ const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// Where a task stands on its way to the goal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Standing {
+pub enum Standing {
+    /// It is not there yet.
     UnderWay,
     /// It waits for somebody to merge it.
     Mergeable,
+    /// It is there.
     Reached,
     /// It will not get there by itself.
     Missed(String),
 }
 
-fn standing(task: &Task, until: Until) -> Standing {
+/// Where `task` stands on its way to `until`.
+pub fn standing(task: &Task, until: Until) -> Standing {
     let outcome = task
         .verify
         .as_ref()

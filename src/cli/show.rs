@@ -10,14 +10,14 @@ use crate::core::task::Task;
 use crate::core::{TaskId, Timestamp};
 
 /// This moment.
-pub(super) fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let millis = since.map_or(0, |since| since.as_millis());
     Timestamp(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
 /// `42s`, `3m`, `2h 5m`, `4d`.
-pub(super) fn age(since: Duration) -> String {
+pub fn age(since: Duration) -> String {
     let seconds = since.as_secs();
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -28,7 +28,7 @@ pub(super) fn age(since: Duration) -> String {
 }
 
 /// `14:03:22`, in local time; the date too when it is not today's.
-pub(super) fn moment(at: Timestamp) -> String {
+pub fn moment(at: Timestamp) -> String {
     let zone = jiff::tz::TimeZone::system();
     let local = |at: Timestamp| {
         let millis = i64::try_from(at.0).ok()?;

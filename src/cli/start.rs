@@ -18,10 +18,10 @@ use crate::keeper::{KeeperOptions, KeeperPaths, ensure_running};
 const START: Duration = Duration::from_secs(30);
 
 /// How long a server may be away while its keeper starts it again.
-pub(super) const AWAY: Duration = Duration::from_secs(60);
+pub const AWAY: Duration = Duration::from_secs(60);
 
 /// Between two tries.
-pub(super) const PAUSE: Duration = Duration::from_millis(50);
+pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// How a keeper of this squad is to run, with the server that it starts.
 pub fn keeper_options(places: &Places, global: &Global) -> Result<KeeperOptions, Report> {
@@ -75,10 +75,7 @@ pub async fn ensure(places: &Places, global: &Global) -> Result<Client, Report> 
 }
 
 /// Submits tasks. Each gets a key, so that trying again after a lost answer submits nothing twice.
-pub(super) async fn submit(
-    client: &Client,
-    mut tasks: Vec<NewTask>,
-) -> Result<Vec<TaskId>, Report> {
+pub async fn submit(client: &Client, mut tasks: Vec<NewTask>) -> Result<Vec<TaskId>, Report> {
     for task in &mut tasks {
         if task.spec.key.is_none() {
             task.spec.key = Some(random_key()?);

@@ -45,7 +45,7 @@ const PASSED_ON: [&str; 22] = [
 const LONGEST_FILE: usize = 64 << 20;
 
 /// The tasks of a file, or the one that the options describe.
-pub(super) fn tasks(
+pub fn tasks(
     context: &Context,
     file: Option<&Path>,
     options: &TaskOptions,

@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod catalogue;
 pub mod command;
+pub mod demo;
 pub mod endpoint;
 pub mod event;
 pub mod ids;

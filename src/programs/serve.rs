@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::cli::client::block_on;
 use crate::cli::{Context, Exit, Report, start};
 use crate::keeper::{KeeperPaths, SERVER_STOP_CODE, ensure_running};
-use crate::server::{Ending, InstallPolicy, ServerError, ServerOptions, run};
+use crate::server::{Ending, InstallPolicy, ServerError, ServerOptions, demo_of, run};
 
 /// Runs a server until it ends; its exit code tells the keeper what is to follow.
 ///
@@ -17,11 +17,17 @@ pub fn server(context: &mut Context) -> Result<Exit, Report> {
         runtime: places.runtime_dir.clone(),
         data: places.data_dir.clone(),
     };
+    let demo = demo_of(&places.data_dir)
+        .map_err(|error| Report::unavailable(format!("demo.json cannot be used: {error}")))?;
     let options = ServerOptions {
         settings: context.load(None)?.settings,
         environment: context.environment.clone(),
-        install: InstallPolicy::OnRequest,
-        demo: false,
+        install: if demo.is_some() {
+            InstallPolicy::Automatic
+        } else {
+            InstallPolicy::OnRequest
+        },
+        demo,
         keeper: paths.socket(),
         places: places.clone(),
     };

@@ -34,6 +34,8 @@ pub enum InstallPolicy {
 }
 
 pub(super) struct Installer {
+    /// The data directory that Aider is installed in.
+    pub(super) home: PathBuf,
     pub(super) workshop: Arc<Workshop>,
     pub(super) engine: EngineHandle,
     pub(super) environment: Environment,
@@ -69,7 +71,7 @@ impl Installer {
     }
 
     fn setup(&self) -> Setup {
-        Setup::new(&self.workshop.data, self.variables())
+        Setup::new(&self.home, self.variables())
     }
 
     fn variables(&self) -> BTreeMap<String, String> {
@@ -150,7 +152,7 @@ impl Installer {
 
     async fn run_job(&self, log: &Path) -> Result<JobExit, String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
-        let data = self.workshop.data.display().to_string();
+        let data = self.home.display().to_string();
         let argv = [
             program.display().to_string(),
             "--data-dir".into(),

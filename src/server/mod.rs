@@ -3,12 +3,14 @@
 //! - [`run`]: one server from start to stop.
 //! - `adopt`: what the keeper holds and the store remembers, put together.
 //! - `dashboards`: attached clients and what they ask.
+//! - `demo`: the simulator of the demo's squad.
 //! - `effects`: what the engine asks for, carried out; every effect may be asked for again.
 //! - `intake`: what a submission leaves open, filled in from the repository and its settings.
 
 mod adopt;
 mod clean;
 mod dashboards;
+mod demo;
 mod effects;
 mod installation;
 mod intake;
@@ -18,5 +20,6 @@ mod models;
 mod reads;
 mod run;
 
+pub use demo::demo_of;
 pub use installation::InstallPolicy;
 pub use run::{Ending, ServerError, ServerOptions, run};

@@ -14,6 +14,7 @@ use crate::api::{self, ListenError, Services, call};
 use crate::config::{Environment, Places};
 use crate::core::Timestamp;
 use crate::core::command::{Refusal, Request};
+use crate::core::demo::DemoSquad;
 use crate::core::event::SquadEvent;
 use crate::core::settings::Settings;
 use crate::engine::journal::JournalError;
@@ -25,7 +26,7 @@ use crate::store::SqliteStore;
 use super::dashboards::Dashboards;
 use super::effects::Effects;
 use super::installation::{InstallPolicy, Installer};
-use super::{adopt, clean, intake, log, models, reads};
+use super::{adopt, clean, demo, intake, log, models, reads};
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -38,8 +39,8 @@ pub struct ServerOptions {
     pub environment: Environment,
     /// Whether a missing Aider is installed by itself.
     pub install: InstallPolicy,
-    /// The squad of `warpsquad demo`.
-    pub demo: bool,
+    /// Set for the squad of `warpsquad demo`.
+    pub demo: Option<DemoSquad>,
     /// The keeper's socket.
     pub keeper: PathBuf,
 }
@@ -126,7 +127,7 @@ fn engine_settings(options: &ServerOptions) -> EngineSettings {
         slots: options.settings.agents.max,
         tasks: options.settings.tasks.clone(),
         models: options.settings.models.clone(),
-        demo: options.demo,
+        demo: options.demo.is_some(),
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
     }
@@ -277,8 +278,11 @@ impl Squad {
             self.engine.clone(),
             self.stop.clone(),
         );
+        let demo = self.options.demo.clone();
+        let data = self.options.places.data_dir.clone();
         let installer = Installer {
             workshop: Arc::clone(&self.workshop),
+            home: demo.as_ref().map_or(data, |demo| demo.aider_home.clone()),
             engine: self.engine.clone(),
             environment: self.options.environment.clone(),
             policy: self.options.install,
@@ -299,6 +303,16 @@ impl Squad {
         self.tracker
             .spawn(stop.run_until_cancelled_owned(installer.run()));
         self.tracker.spawn(watching);
+        if let Some(demo) = demo {
+            let simulator = demo::keep_simulator(
+                self.jobs.clone(),
+                demo,
+                self.options.places.clone(),
+                self.options.environment.clone(),
+            );
+            self.tracker
+                .spawn(self.stop.clone().run_until_cancelled_owned(simulator));
+        }
     }
 
     fn services(&self) -> Services {
@@ -310,7 +324,7 @@ impl Squad {
             agents: agents.clone(),
             commands: Arc::clone(&commands),
             settings: self.options.settings.ui.clone(),
-            demo: self.options.demo,
+            demo: self.options.demo.is_some(),
         };
         Services {
             engine: engine.clone(),

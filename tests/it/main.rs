@@ -9,6 +9,7 @@
 mod aider;
 mod cli;
 mod coder;
+mod demo;
 mod discovery;
 mod engine;
 mod git;
