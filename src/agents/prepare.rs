@@ -114,7 +114,7 @@ pub(super) async fn furnish(
 ) -> Result<(), PrepareFault> {
     let settings = &workshop.settings.worktree;
     let repository = Repository::open(&task.spec.repo).await?;
-    let prepared = crate::git::prepare(&repository, dir, &settings.copy, &settings.link).await?;
+    let prepared = crate::git::prepare(&repository, dir, &task.spec.copy, &task.spec.link).await?;
     for (path, why) in prepared.skipped {
         tracing::info!(task = %task.id, %path, %why, "left out of the worktree");
     }

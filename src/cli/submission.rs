@@ -236,6 +236,8 @@ impl Builder<'_> {
         let settings = self.settings;
         let millis = |ttl: std::time::Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         let spec = TaskSpec {
+            copy: settings.worktree.copy.clone(),
+            link: settings.worktree.link.clone(),
             name: draft.name,
             repo: self.repository.clone(),
             prompt,

@@ -266,6 +266,10 @@ pub struct TaskSpec {
     pub strategy: MergeStrategy,
     /// Command run once in the new worktree.
     pub setup: Option<String>,
+    /// Untracked files copied into the new worktree (globs).
+    pub copy: Vec<String>,
+    /// Untracked files and folders linked into the new worktree (globs).
+    pub link: Vec<String>,
     /// `PATH` and the chosen environment of the submitter, for verify and setup.
     pub environment: BTreeMap<String, String>,
     /// Submitting again with the same key returns the same task.

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::config::{Environment, Places, Sources, load};
 use crate::core::command::{Command, NewTask, Refusal, Request};
+use crate::core::event::ActorKind;
 use crate::core::settings::Settings;
 use crate::core::task::{Base, Mode, TaskSpec};
 use crate::core::{TaskId, Timestamp};
@@ -20,11 +21,17 @@ pub(super) async fn fill(
     now: Timestamp,
     mut request: Request,
 ) -> Result<Request, Refusal> {
+    let by = request.by.kind;
     if let Command::Submit { tasks } = &mut request.command {
         for (index, task) in tasks.iter_mut().enumerate() {
             // Unique among all tasks, past and future: it names the ref of uncommitted work.
             let nonce = TaskId(now.0 * 1_000 + index as u64);
-            fill_task(places, environment, nonce, task).await?;
+            let settings = fill_task(places, environment, nonce, task).await?;
+            if by == ActorKind::Human {
+                // The dashboard's composer asks for neither: the repository's settings hold.
+                task.spec.retries = settings.tasks.retries;
+                task.spec.strategy = settings.merge.strategy;
+            }
         }
     }
     Ok(request)
@@ -35,7 +42,7 @@ async fn fill_task(
     environment: &Environment,
     nonce: TaskId,
     task: &mut NewTask,
-) -> Result<(), Refusal> {
+) -> Result<Settings, Refusal> {
     let spec = &mut task.spec;
     let repository = Repository::open(&spec.repo)
         .await
@@ -58,6 +65,10 @@ async fn fill_task(
     if spec.setup.is_none() {
         spec.setup.clone_from(&settings.worktree.setup);
     }
+    if spec.copy.is_empty() && spec.link.is_empty() {
+        spec.copy.clone_from(&settings.worktree.copy);
+        spec.link.clone_from(&settings.worktree.link);
+    }
     if let Some(inbox) = &settings.merge.inbox
         && spec.target.is_empty()
     {
@@ -74,7 +85,7 @@ async fn fill_task(
                 .hint("switch to a branch, or name the branch that is to receive the result"),
         );
     }
-    Ok(())
+    Ok(settings)
 }
 
 async fn resolve_base(
