@@ -69,30 +69,20 @@ impl AttachedPty {
     /// Fails with `ConnectionAborted` when the connection to the keeper is lost: reading is the
     /// keeper's, or another server's, from then on.
     pub async fn read(&mut self) -> io::Result<Option<Bytes>> {
-        loop {
-            let mut ready = tokio::select! {
-                biased;
-                () = self.client.disconnected() => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::ConnectionAborted,
-                        "the connection to the keeper is lost",
-                    ));
-                }
-                ready = self.master.readable() => ready?,
-            };
-            let buffer = self.buffer.as_mut_slice();
-            match ready.try_io(|master| Ok(rustix::io::read(master, &mut *buffer)?)) {
-                Ok(read) => {
-                    let Some(count) = ended_as_none(read)? else {
-                        return Ok(None);
-                    };
-                    let bytes = self.buffer.get(..count).unwrap_or_default();
-                    self.ring.append(bytes)?;
-                    return Ok(Some(Bytes::copy_from_slice(bytes)));
-                }
-                Err(_would_block) => {}
+        let count = tokio::select! {
+            biased;
+            () = self.client.disconnected() => {
+                return Err(io::Error::new(
+                    io::ErrorKind::ConnectionAborted,
+                    "the connection to the keeper is lost",
+                ));
             }
-        }
+            count = read_some(&mut self.master, &mut self.buffer) => count?,
+        };
+        let Some(count) = count else { return Ok(None) };
+        let bytes = self.buffer.get(..count).unwrap_or_default();
+        self.ring.append(bytes)?;
+        Ok(Some(Bytes::copy_from_slice(bytes)))
     }
 }
 
@@ -104,15 +94,33 @@ impl Drop for AttachedPty {
     }
 }
 
-/// A pty whose other side is closed fails with `EIO` on Linux and reads nothing on macOS.
-pub(super) fn ended_as_none(read: io::Result<usize>) -> io::Result<Option<usize>> {
-    match read {
-        Ok(0) => Ok(None),
-        Ok(count) => Ok(Some(count)),
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
-            Ok(None)
+/// Reads from a pty's master once there is something; `None` when the other side is closed and
+/// everything was read (`EIO` on Linux, nothing on macOS). Cancel-safe: nothing is awaited between
+/// the read and the return.
+pub(super) async fn read_some(
+    master: &mut AsyncFd<OwnedFd>,
+    buffer: &mut [u8],
+) -> io::Result<Option<usize>> {
+    loop {
+        // A job that never stops talking would otherwise never let go of the thread.
+        tokio::task::coop::consume_budget().await;
+        let mut ready = master.readable().await?;
+        let is_closed = ready.ready().is_read_closed();
+        match ready.try_io(|master| Ok(rustix::io::read(master, &mut *buffer)?)) {
+            Ok(Ok(0)) => return Ok(None),
+            Ok(Ok(count)) => return Ok(Some(count)),
+            Ok(Err(error)) if is_end(&error) => return Ok(None),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(Err(error)) => return Err(error),
+            // Tokio remembers a hang-up for ever, although a terminal can be opened again.
+            Err(_would_block) if is_closed => {
+                *master = platform::watch(master.get_ref().try_clone()?, Interest::READABLE)?;
+            }
+            Err(_would_block) => {}
         }
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Some(0)),
-        Err(error) => Err(error),
     }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }

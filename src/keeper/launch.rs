@@ -61,7 +61,12 @@ pub enum LaunchError {
 /// Makes sure that a keeper answers at the socket, starting one (detached) if none does. Several
 /// callers at once end up with one keeper.
 pub async fn ensure_running(options: &KeeperOptions) -> Result<(), LaunchError> {
-    let program = platform::own_program().map_err(LaunchError::Start)?;
+    // Its file has the name that a user looks for in a list of processes; but an update may have
+    // removed it.
+    let program = std::env::current_exe().ok().filter(|file| file.exists());
+    let program = program
+        .map_or_else(platform::own_program, Ok)
+        .map_err(LaunchError::Start)?;
     ensure_running_from(&program, options).await
 }
 

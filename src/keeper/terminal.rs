@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::attach::ended_as_none;
+use super::attach::read_some;
 use super::platform;
 use super::protocol::{MAX_PENDING_INPUT, Refusal, RefusalKind};
 use super::ring::Ring;
@@ -76,7 +77,7 @@ impl Terminal {
         let master = platform::watch(self.master.try_clone()?, Interest::READABLE)?;
         let ring = Arc::clone(&self.ring);
         self.reader.spawn(async move {
-            if let Err(error) = copy(&master, &ring).await {
+            if let Err(error) = copy(master, &ring).await {
                 tracing::warn!(%error, "reading a terminal ends");
             }
         });
@@ -124,17 +125,12 @@ impl Terminal {
 }
 
 /// Copies output into the ring until the other side is closed.
-async fn copy(master: &tokio::io::unix::AsyncFd<OwnedFd>, ring: &Ring) -> io::Result<()> {
+async fn copy(mut master: AsyncFd<OwnedFd>, ring: &Ring) -> io::Result<()> {
     let mut buffer = vec![0; READ_SIZE];
-    loop {
-        let mut ready = master.readable().await?;
-        let read = ready.try_io(|master| Ok(rustix::io::read(master, buffer.as_mut_slice())?));
-        let Ok(read) = read else { continue };
-        let Some(count) = ended_as_none(read)? else {
-            return Ok(());
-        };
+    while let Some(count) = read_some(&mut master, &mut buffer).await? {
         ring.append(buffer.get(..count).unwrap_or_default())?;
     }
+    Ok(())
 }
 
 /// Types one piece after the other; ends when the terminal is closed.
@@ -156,12 +152,19 @@ async fn type_one(master: &OwnedFd, piece: &[u8]) -> io::Result<()> {
     }
     let watched = platform::watch(master.try_clone()?, Interest::WRITABLE)?;
     while !rest.is_empty() {
+        // A job that reads without end would otherwise never let go of the thread.
+        tokio::task::coop::consume_budget().await;
         let mut ready = watched.writable().await?;
         let before = rest.len();
         rest = write_some(master, rest)?;
-        if rest.len() == before {
-            ready.clear_ready();
+        if rest.len() < before {
+            continue;
         }
+        // Nobody reads this any more. A full terminal without a reader says "try again" for ever.
+        if ready.ready().is_write_closed() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        ready.clear_ready();
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use warpsquad::core::Epoch;
 use warpsquad::keeper::{JobSignal, KeeperClient, Output, RefusalKind};
 
-use super::squad::{Squad, exit_of, history_with, read_until, refusal};
+use super::squad::{Squad, eventually, exit_of, history_with, read_until, refusal};
 
 #[tokio::test]
 async fn output_is_kept_while_nobody_reads_and_after_the_end() {
@@ -155,4 +155,45 @@ async fn a_resize_reaches_the_terminal() {
         panic!("no terminal")
     };
     assert_eq!((cols, rows), (132, 50));
+}
+
+#[tokio::test]
+async fn a_job_that_ends_with_input_unread_holds_up_nobody() {
+    let squad = Squad::start().await;
+    let client = squad.connect().await;
+    let script = "stty raw -echo; printf ready; exec sleep 1000";
+    client.spawn(squad.terminal("a", script)).await.unwrap();
+    history_with(&client, "a", "ready").await;
+    client.write("a", &vec![b'x'; 4 << 20]).await.unwrap();
+    client.signal("a", JobSignal::Kill).await.unwrap();
+    assert_eq!(exit_of(&client, "a").await.signal, Some(9));
+    client
+        .spawn(squad.terminal("b", "printf ready; read x"))
+        .await
+        .unwrap();
+    history_with(&client, "b", "ready").await;
+}
+
+#[tokio::test]
+async fn a_job_that_never_stops_talking_holds_up_nobody() {
+    let squad = Squad::start().await;
+    let client = squad.connect().await;
+    for id in ["a", "b", "c"] {
+        client.spawn(squad.terminal(id, "exec yes")).await.unwrap();
+    }
+    client
+        .spawn(squad.terminal("other", "printf ready; read x"))
+        .await
+        .unwrap();
+    history_with(&client, "other", "ready").await;
+    // More than a ring holds goes through, and the newest part of it is kept.
+    eventually("the ring has gone round", async || {
+        let pty = client.attach("a").await.unwrap();
+        (pty.cursor().unwrap() > 5 << 20).then_some(())
+    })
+    .await;
+    let pty = client.attach("a").await.unwrap();
+    let (start, bytes) = pty.history().unwrap();
+    assert_eq!(start + bytes.len() as u64, pty.cursor().unwrap());
+    assert!(String::from_utf8(bytes).unwrap().replace("y\r\n", "").len() < 3);
 }
