@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use warpsquad::core::endpoint::EndpointHealth;
+use warpsquad::core::model::ModelName;
 use warpsquad::core::settings::{DiscoverySettings, EndpointSettings};
 use warpsquad::discovery::{Controls, Discovery, EndpointReport, Pace};
 use warpsquad::ollama::wire::{ChatRequest, Message};
@@ -106,7 +107,12 @@ async fn a_look_shows_models_and_residency() {
     assert_eq!(coder.context_length, Some(32_768));
     assert_eq!(coder.parameters, Some(7_600_000_000));
     assert!(coder.can_chat());
-    let resident: Vec<&str> = report.state.resident.keys().map(|m| m.as_str()).collect();
+    let resident: Vec<&str> = report
+        .state
+        .resident
+        .keys()
+        .map(ModelName::as_str)
+        .collect();
     assert_eq!(resident, ["llama3.1:8b"]);
     client.unload("llama3.1:8b").await.unwrap();
     looking.controls.refresh();
