@@ -20,6 +20,7 @@ mod scenario;
 mod scheduler;
 mod server;
 mod text;
+mod units;
 
 pub use scenario::{Scenario, ScenarioError};
 pub use server::{Args, RunError, run, serve};
