@@ -92,9 +92,15 @@ fn every_task_is_merged_the_tests_pass_and_nothing_is_left_running() {
     assert!(summary["tokens"]["received"].as_u64().unwrap() > 0);
     let verified = |outcome: &str| {
         let tasks = summary["by_task"].as_array().unwrap();
-        tasks.iter().filter(|task| task["verified"] == outcome).count()
+        tasks
+            .iter()
+            .filter(|task| task["verified"] == outcome)
+            .count()
     };
-    assert!(verified("passed") > 5 && verified("no-new-failure") > 2, "{out}");
+    assert!(
+        verified("passed") > 5 && verified("no-new-failure") > 2,
+        "{out}"
+    );
 
     let repository = PathBuf::from(summary["repository"].as_str().unwrap());
     assert!(repository.starts_with(place.path()));
