@@ -115,8 +115,11 @@ impl Stage {
 
     /// The command line of this squad, for the user.
     pub(super) fn command(&self) -> String {
+        // Not every `warpsquad` is on the PATH: this one may have come from `cargo run`.
+        let program = std::env::current_exe().unwrap_or_else(|_| "warpsquad".into());
         format!(
-            "warpsquad --config {} --data-dir {}",
+            "{} --config {} --data-dir {}",
+            program.display(),
             self.config.display(),
             self.data.display()
         )
