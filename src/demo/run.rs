@@ -191,7 +191,18 @@ fn remains(out: &mut Output, stage: &Stage, lines: Lines) {
     }
     out.line(&format!("repository   {}", stage.repository.display()));
     out.line(&format!("squad        {} (stopped)", stage.data.display()));
+    print_aider(out, stage);
     out.line(&format!("remove       {}", removal(&stage.folder)));
+}
+
+/// Aider is the only thing outside the demo's folder, and only if it was installed.
+fn print_aider(out: &mut Output, stage: &Stage) {
+    if stage.aider.is_dir() {
+        out.line(&format!(
+            "aider        {} (kept for the next demo and your own squad)",
+            stage.aider.display()
+        ));
+    }
 }
 
 fn removal(folder: &Path) -> String {
@@ -225,6 +236,7 @@ fn on_terminal(
         Exit::Done
     };
     out.line(&format!("repository   {}", stage.repository.display()));
+    print_aider(out, stage);
     out.line(&format!(
         "remove       {} (stop first)",
         removal(&stage.folder)

@@ -66,6 +66,8 @@ pub(super) struct Stage {
     pub(super) config: PathBuf,
     /// The tasks.
     pub(super) tasks: PathBuf,
+    /// Aider, in the user's own data directory: it stays.
+    pub(super) aider: PathBuf,
 }
 
 impl Stage {
@@ -78,6 +80,7 @@ impl Stage {
             data: folder.join("data"),
             config: folder.join("config.toml"),
             tasks: folder.join("tasks.toml"),
+            aider: aider_home.join("aider"),
             folder,
         };
         let demo = DemoSquad {
