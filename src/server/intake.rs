@@ -53,6 +53,8 @@ async fn fill_task(
         .map_err(|error| refused(&error))?;
     repository.top().clone_into(&mut spec.repo);
     check_files(spec)?;
+    // A branch named for this task stands above the inbox.
+    let inboxed = spec.target.is_empty();
     if spec.base_commit.is_empty() {
         resolve_base(&repository, nonce, spec).await?;
     }
@@ -69,13 +71,10 @@ async fn fill_task(
         spec.copy.clone_from(&settings.worktree.copy);
         spec.link.clone_from(&settings.worktree.link);
     }
-    if let Some(inbox) = &settings.merge.inbox
-        && spec.target.is_empty()
-    {
+    if inboxed && let Some(inbox) = &settings.merge.inbox {
         spec.target.clone_from(inbox);
-        let base = spec.base_commit.clone();
         repository
-            .ensure_branch(inbox, &base)
+            .ensure_branch(inbox, &spec.base_commit)
             .await
             .map_err(|error| refused(&error))?;
     }
