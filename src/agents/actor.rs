@@ -18,6 +18,7 @@ use crate::core::task::{Task, Tokens};
 use crate::core::traffic::Traffic;
 use crate::engine::{EngineHandle, Fact, Input};
 use crate::keeper::{AttachedPty, ClientError, JobSignal};
+use crate::pty::screen::UPDATE_TIMEOUT;
 use crate::pty::{Screen, Size, Snapshot};
 
 use super::aider::cues::{AgentScreenState, CueParser};
@@ -198,6 +199,8 @@ struct Watched {
     last_human: Option<Instant>,
     last_frame: Option<Instant>,
     frame_due: Option<Instant>,
+    /// When an update that Aider has begun and not ended is shown as it is.
+    update_due: Option<Instant>,
     start_limit: Instant,
     reported: Option<AgentReport>,
     verdict: Option<Fact>,
@@ -229,6 +232,7 @@ impl Watched {
             last_human: None,
             last_frame: None,
             frame_due: None,
+            update_due: None,
             start_limit: Instant::now() + settings.start_timeout,
             reported: None,
             verdict: None,
@@ -244,6 +248,7 @@ impl Watched {
             self.turn.observe(&signal, self.cues.state());
         }
         self.screen.set_replies(true);
+        self.time_update();
         if start > 0 {
             self.turn.history_is_cut();
         }
@@ -299,20 +304,35 @@ impl Watched {
         let hands = hands.filter(|moment| *moment > Instant::now());
         let start =
             matches!(self.cues.state(), AgentScreenState::Starting).then_some(self.start_limit);
-        [self.frame_due, hands, start].into_iter().flatten().min()
+        let due = [self.frame_due, self.update_due, hands, start];
+        due.into_iter().flatten().min()
     }
 
     fn woken(&mut self, actor: &Actor) {
-        if self.screen.update_pending() {
+        let now = Instant::now();
+        if self.update_due.is_some_and(|due| due <= now) {
             self.screen.end_update();
-        }
-        if self.frame_due.is_some_and(|due| due <= Instant::now()) {
+            self.update_due = None;
             self.publish(actor);
+        }
+        if self.frame_due.is_some_and(|due| due <= now) {
+            self.publish(actor);
+        }
+    }
+
+    /// Sees whether an update has begun or ended.
+    fn time_update(&mut self) {
+        if self.screen.update_pending() {
+            self.update_due
+                .get_or_insert_with(|| Instant::now() + UPDATE_TIMEOUT);
+        } else {
+            self.update_due = None;
         }
     }
 
     async fn output(&mut self, actor: &Actor, bytes: &[u8]) {
         self.screen.feed(bytes);
+        self.time_update();
         let replies = self.screen.take_replies();
         if !replies.is_empty() {
             self.write(actor, &replies).await;

@@ -124,7 +124,10 @@ pub(super) fn task(out: &mut Output, task: &Task) {
         "verify",
         task.verify
             .as_ref()
-            .map(|report| format!("{} ({})", report.outcome.as_str(), report.command)),
+            .map(|report| match report.command.as_str() {
+                "" => report.outcome.as_str().to_owned(),
+                command => format!("{} ({command})", report.outcome.as_str()),
+            }),
     );
     row("merged as", task.merged.clone());
     row(
@@ -289,7 +292,17 @@ pub(super) fn event(event: &Event) -> String {
         }
         What::Squad { event } => squad_event(event),
     };
-    format!("{}  {text}  ({})", moment(event.at), event.by.name)
+    let by = match event.by.name.as_str() {
+        "" => word(event.by.kind),
+        name => name.to_owned(),
+    };
+    format!("{}  {text}  ({by})", moment(event.at))
+}
+
+/// A word of the protocol as it is written there.
+fn word(value: impl serde::Serialize) -> String {
+    let written = serde_json::to_value(value).unwrap_or_default();
+    written.as_str().unwrap_or("unknown").to_owned()
 }
 
 fn squad_event(event: &SquadEvent) -> String {
@@ -320,7 +333,9 @@ fn detail(event: &TaskEvent) -> String {
         | TaskEvent::MergeRefused { why }
         | TaskEvent::ArchiveFailed { why } => why.clone(),
         TaskEvent::AgentLost { why, kept } => format!("{why} ({kept})"),
-        TaskEvent::Settled { commits, .. } => format!("{commits} commits"),
+        TaskEvent::Settled { commits, .. } => {
+            super::config::counted(usize::try_from(*commits).unwrap_or(usize::MAX), "commit")
+        }
         TaskEvent::Verified { report } => report.outcome.as_str().into(),
         TaskEvent::Merged { commit } => commit.clone().unwrap_or_default(),
         TaskEvent::Revised { comment } => comment.clone(),

@@ -211,7 +211,7 @@ const OVERVIEW: &[Binding] = &[
     bind(
         &[key('X')],
         Action::KillAgent,
-        "kill the agent's process (asks; its task goes back to the queue)",
+        "kill the agent's process (asks; its task is queued again)",
     ),
     bind(
         &[key('z')],
@@ -252,7 +252,7 @@ const OVERVIEW: &[Binding] = &[
     bind(
         &[key('K')],
         Action::KillServer,
-        "kill the server (only in the demo, to see nothing get lost)",
+        "kill the server (demo only: nothing gets lost)",
     ),
 ];
 

@@ -390,6 +390,15 @@ impl Model {
         }
     }
 
+    /// The task in review that an agent worked on last.
+    pub fn last_in_review(&self, slot: AgentSlot) -> Option<&Arc<Task>> {
+        let ended = |task: &&Arc<Task>| {
+            task.state == TaskState::Review && task.attempt().is_some_and(|last| last.slot == slot)
+        };
+        let tasks = self.view.tasks.iter().filter(ended);
+        tasks.max_by_key(|task| task.updated)
+    }
+
     /// Whether a line needs a human.
     pub fn needs_human(&self, row: Row) -> bool {
         match row {

@@ -9,11 +9,14 @@
 mod aider;
 mod cli;
 mod coder;
+mod dashboard;
 mod demo;
 mod discovery;
 mod engine;
 mod git;
+mod harness;
 mod keeper;
 mod queue;
 mod recordings;
+mod run;
 mod squad;

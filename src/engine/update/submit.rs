@@ -39,9 +39,10 @@ fn check(step: &Step<'_>, tasks: &[NewTask]) -> Result<(), Refusal> {
         check_prompt(&new.spec.prompt, limits.prompt_max)?;
         for after in &new.spec.after {
             if step.task(*after).is_none() {
-                return Err(Refusal::user(format!(
-                    "there is no task {after} to wait for"
-                )));
+                return Err(
+                    Refusal::user(format!("there is no task {after} to wait for"))
+                        .hint("'warpsquad task list --all' shows all tasks"),
+                );
             }
         }
         if new.after_index.iter().any(|&earlier| earlier >= index) {

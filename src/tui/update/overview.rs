@@ -56,7 +56,7 @@ pub(super) fn act(model: &mut Model, action: Action) -> Vec<Want> {
         Action::Answer => answer(model),
         Action::SendLine => with_agent(model, send_line),
         Action::KillAgent => with_agent(model, kill_agent),
-        Action::Diff => with_task(model, diff),
+        Action::Diff => shown_changes(model),
         Action::Merge => with_task(model, merge),
         Action::Revise => with_task(model, revise),
         Action::Discard => with_task(model, discard),
@@ -160,10 +160,27 @@ fn open(model: &mut Model) -> Vec<Want> {
 
 fn with_task(model: &mut Model, then: fn(&mut Model, &Task) -> Vec<Want>) -> Vec<Want> {
     let Some(task) = model.task().cloned() else {
-        model.say(Tone::Refused, "no task is selected; n writes a new one");
+        let text = match model.agent().map(|agent| agent.slot) {
+            Some(slot) if model.waiting_count() > 0 => {
+                format!("agent {slot} has no task; w selects the next that waits for you")
+            }
+            Some(slot) => format!("agent {slot} has no task; n writes one"),
+            None => "no task is selected; n writes a new one".into(),
+        };
+        model.say(Tone::Refused, text);
         return Vec::new();
     };
     then(model, &task)
+}
+
+/// The changes of the selected task; beside a free agent those of the task whose end it shows.
+fn shown_changes(model: &mut Model) -> Vec<Want> {
+    let last = model.agent().filter(|agent| agent.task.is_none());
+    let last = last.and_then(|agent| model.last_in_review(agent.slot));
+    match last.cloned() {
+        Some(task) => diff(model, &task),
+        None => with_task(model, diff),
+    }
 }
 
 fn with_agent(model: &mut Model, then: fn(&mut Model, AgentSlot) -> Vec<Want>) -> Vec<Want> {

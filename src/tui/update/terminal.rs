@@ -8,6 +8,8 @@ use super::super::layout::{areas, first_row};
 use super::super::message::Want;
 use super::super::model::{Model, Row, TerminalPanel, Tone};
 use super::overview;
+use crate::core::AgentSlot;
+use crate::core::agent::AgentState;
 use crate::pty::input::encode;
 
 /// A second Ctrl-c within this would end Aider.
@@ -37,8 +39,20 @@ pub(super) fn focus(model: &mut Model) -> Vec<Want> {
         );
         return Vec::new();
     }
+    if let Some(slot) = without_process(model) {
+        let text = format!("nothing runs in agent {slot} now; v looks back, n writes a task");
+        model.say(Tone::Refused, text);
+        return Vec::new();
+    }
     model.open(Layer::Focus);
     fit(model)
+}
+
+/// The selected agent, if keys would reach nobody there.
+fn without_process(model: &Model) -> Option<AgentSlot> {
+    let agent = model.agent()?;
+    let is_gone = matches!(agent.report.state, AgentState::Cold | AgentState::Dead);
+    is_gone.then_some(agent.slot)
 }
 
 /// Gives the agent's terminal the size of the panel.
@@ -77,6 +91,11 @@ pub(super) fn look_back(model: &mut Model, lines: usize) -> Vec<Want> {
 /// Sends an event to the program, in the form that it wants.
 pub(super) fn pass(model: &mut Model, event: &Event) -> Vec<Want> {
     if model.layer() != Layer::Focus || is_second_interrupt(model, event) {
+        return Vec::new();
+    }
+    if let (Event::Key(_) | Event::Paste(_), Some(slot)) = (event, without_process(model)) {
+        let text = format!("nothing runs in agent {slot} any more; Ctrl-q leads back to the list");
+        model.say(Tone::Refused, text);
         return Vec::new();
     }
     let (Some(agent), Some(screen)) = (model.agent(), &model.terminal.screen) else {

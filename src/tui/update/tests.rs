@@ -8,6 +8,7 @@ use crossterm::event::{KeyCode, KeyModifiers, MouseButton, MouseEventKind};
 use super::super::fixture::{NOW, alarming, empty, model, normal, screen};
 use super::super::model::{LinePurpose, Row, Tab};
 use super::*;
+use crate::core::agent::AgentState;
 use crate::core::command::Command;
 use crate::core::task::{Mode, TaskState};
 use crate::engine::View;
@@ -496,4 +497,33 @@ fn answers_are_told_until_the_next_key() {
     let silent = Message::Answered(Purpose::Other(String::new()), Ok(Reply::Done));
     update(&mut model, silent, NOW);
     assert_eq!(notice(&model), "");
+}
+
+#[test]
+fn beside_a_free_agent_d_shows_what_it_did_last_and_other_keys_say_what_to_do() {
+    let mut model = given(normal());
+    assert_eq!(press(&mut model, "4m"), []);
+    assert_eq!(
+        notice(&model),
+        "agent 4 has no task; w selects the next that waits for you"
+    );
+    let wants = press(&mut model, "d");
+    assert!(wants.contains(&Want::Diff(TaskId(4))), "{wants:?}");
+}
+
+#[test]
+fn keys_are_not_typed_where_nothing_runs() {
+    let mut model = given(normal());
+    enter(&mut model);
+    assert_eq!(model.layer(), Layer::Focus);
+    let mut ended = normal();
+    ended.agents[0].task = None;
+    ended.agents[0].report.state = AgentState::Cold;
+    update(&mut model, Message::View(Arc::new(ended)), NOW);
+    assert_eq!(press(&mut model, "y"), []);
+    assert!(notice(&model).contains("Ctrl-q leads back"));
+    key(&mut model, KeyCode::Char('q'), KeyModifiers::CONTROL);
+    enter(&mut model);
+    assert_eq!(model.layer(), Layer::Overview);
+    assert!(notice(&model).contains("nothing runs in agent 1 now"));
 }

@@ -19,7 +19,7 @@ pub fn lines<'a>(model: &Model) -> Vec<Line<'a>> {
         lines.push(Line::from(Span::styled(*title, theme.style(Role::Title))));
         for binding in bindings(*layer) {
             lines.push(Line::from(vec![
-                Span::styled(format!("  {:<22}", keys(binding)), theme.style(Role::Key)),
+                Span::styled(format!("  {:<27}", keys(binding)), theme.style(Role::Key)),
                 Span::raw(format!(" {}", binding.help)),
             ]));
         }
@@ -29,6 +29,6 @@ pub fn lines<'a>(model: &Model) -> Vec<Line<'a>> {
 
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
     let height = frame.area().height.saturating_sub(2);
-    let inside = parts::popup(frame, model, (84, height), "keys");
+    let inside = parts::popup(frame, model, (100, height), "keys");
     parts::lines(frame, inside, lines(model), model.help);
 }

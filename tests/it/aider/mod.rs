@@ -5,7 +5,7 @@
 mod ollama;
 mod setup;
 mod who_commits;
-mod world;
+pub(crate) mod world;
 
 use ollama::{Answer, Ollama};
 use warpsquad::agents::aider::catalogue::Whose;
