@@ -8,12 +8,21 @@ use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use crate::api::wire::ATTACH;
 use crate::cli::client::block_on;
 use crate::cli::{Context, Exit, Report, start};
 use crate::tui::client;
 use crate::tui::wire::{ClientHello, ExitReason};
+
+/// Why no dashboard is shown.
+enum Trouble {
+    /// A server that is being replaced: the next one answers.
+    Passing(Report),
+    /// Trying again does not help.
+    Lasting(Report),
+}
 
 /// Attaches until the user detaches or the squad stops; a server that is replaced is found again.
 ///
@@ -24,11 +33,16 @@ pub fn attach(context: &mut Context) -> Result<Exit, Report> {
     let places = context.places()?;
     let global = context.global.clone();
     let reason = block_on(async {
+        let mut deadline = Instant::now() + start::AWAY;
         loop {
             start::ensure(&places, &global).await?;
-            match once(&places.socket).await? {
-                ExitReason::ConnectionLost => {}
-                reason => return Ok(reason),
+            match once(&places.socket).await {
+                Ok(ExitReason::ConnectionLost) => deadline = Instant::now() + start::AWAY,
+                Ok(reason) => return Ok(reason),
+                Err(Trouble::Passing(_)) if Instant::now() < deadline => {
+                    sleep(start::PAUSE).await;
+                }
+                Err(Trouble::Passing(report) | Trouble::Lasting(report)) => return Err(report),
             }
         }
     })?;
@@ -37,10 +51,12 @@ pub fn attach(context: &mut Context) -> Result<Exit, Report> {
 }
 
 /// One dashboard over one connection.
-async fn once(socket: &Path) -> Result<ExitReason, Report> {
+async fn once(socket: &Path) -> Result<ExitReason, Trouble> {
     let lost = |error: &dyn std::error::Error| {
-        Report::unavailable(format!("the squad does not answer: {error}"))
-            .hint("'warpsquad status' tells more")
+        Trouble::Passing(
+            Report::unavailable(format!("the squad does not answer: {error}"))
+                .hint("'warpsquad status' tells more"),
+        )
     };
     let stream = match UnixStream::connect(socket).await {
         Ok(stream) => stream,
@@ -56,17 +72,17 @@ async fn once(socket: &Path) -> Result<ExitReason, Report> {
         .header(header::CONNECTION, "upgrade")
         .header(header::UPGRADE, ATTACH)
         .body(Empty::<Bytes>::new())
-        .map_err(|error| Report::internal(error.to_string()))?;
+        .map_err(|error| Trouble::Lasting(Report::internal(error.to_string())))?;
     let answer = sender
         .send_request(request)
         .await
         .map_err(|error| lost(&error))?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let status = answer.status();
-        return Err(
+        return Err(Trouble::Lasting(
             Report::unavailable(format!("the squad refused the dashboard ({status})"))
                 .hint("its version may differ: 'warpsquad stop', then start it again"),
-        );
+        ));
     }
     let upgraded = hyper::upgrade::on(answer)
         .await
@@ -74,7 +90,9 @@ async fn once(socket: &Path) -> Result<ExitReason, Report> {
     client::attach(TokioIo::new(upgraded), ClientHello::detect())
         .await
         .map_err(|error| {
-            Report::unavailable(format!("the dashboard ended: {error}"))
-                .hint("work goes on; attach again with 'warpsquad'")
+            Trouble::Lasting(
+                Report::unavailable(format!("the dashboard ended: {error}"))
+                    .hint("work goes on; attach again with 'warpsquad'"),
+            )
         })
 }

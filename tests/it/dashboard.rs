@@ -47,9 +47,9 @@ fn a_task_goes_from_the_keyboard_through_review_into_git() {
     terminal.keys("@sim replace f.py := x = 1 => x = 2");
     terminal.keys(ENTER);
     terminal.see("working 1/2");
-    back_to_the_list(&mut terminal);
     terminal.see("waiting for you 1");
     terminal.keys("wd");
+    terminal.see("changes of task 1");
     terminal.see("+x = 2");
     back_to_the_list(&mut terminal);
 

@@ -186,27 +186,33 @@ fn a_task_without_a_model_or_a_server_waits_with_the_reason() {
     let server = Server::simulator();
     let address = server.address();
     let squad = Squad::new(&server, 1, "");
-    let missing = squad.run(&["run", "--timeout", "5s", "--model", "nobody:1b", "do it"]);
+    squad.run(&["task", "add", "--model", "nobody:1b", "do it"]);
+    let status = squad.wait_until("the missing model is named", |status| {
+        let why = status["waiting"]["1"].as_str();
+        why.is_some_and(|why| why.contains("nobody:1b"))
+    });
+    assert_eq!(status["tasks"][0]["state"], "queued", "{status:#}");
+    let missing = squad.run(&["run", "--timeout", "1s", "--model", "nobody:1b", "do it"]);
     assert_eq!(missing.code, Some(2), "{missing:?}");
-    assert!(missing.out.contains("nobody:1b"), "{missing:?}");
+    assert!(
+        missing.out.contains("nobody:1b is not installed"),
+        "{missing:?}"
+    );
     assert!(missing.err.contains("task list"), "{missing:?}");
-    let cancelled = squad.run(&["task", "cancel", "1"]);
+    let cancelled = squad.run(&["task", "cancel", "1", "2"]);
     assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
 
     drop(server);
-    squad.wait_until("the server is missed", |status| {
-        status["catalogue"]["endpoints"]["test"]["health"]["state"] != "ok"
-    });
     let waiting = squad.begin(&["run", "@sim create late.py := x = 1"]);
     let status = squad.wait_until("a reason to wait", |status| {
-        status["waiting"]["2"].is_string()
+        status["waiting"]["3"].is_string()
     });
-    let why = status["waiting"]["2"].as_str().unwrap();
-    assert!(why.contains("test"), "{why}");
+    let why = status["waiting"]["3"].as_str().unwrap();
+    assert!(why.contains("endpoint"), "{why}");
     let _again = Server::simulator_at(&address);
     let answer = ended(waiting);
     assert_eq!(answer.code, Some(0), "{answer:?}");
-    let task = squad.task(2);
+    let task = squad.task(3);
     assert_eq!(task["failures"], 0, "{task:#}");
 }
 

@@ -167,6 +167,7 @@ fn on_scrollback(model: &mut Model, slot: AgentSlot, screen: Option<Snapshot>) -
 fn on_diff(model: &mut Model, task: TaskId, result: Result<String, Refusal>) -> Vec<Want> {
     if let Some(diff) = model.diff.as_mut().filter(|diff| diff.task == task) {
         diff.content = match result {
+            Ok(text) if text.trim().is_empty() => DiffContent::Lines(Vec::new()),
             Ok(text) => DiffContent::Lines(super::text::plain_lines(&text)),
             Err(refusal) => DiffContent::Failed(words(&refusal)),
         };
@@ -185,7 +186,7 @@ fn on_answer(model: &mut Model, purpose: Purpose, result: Result<Reply, Refusal>
             if model.composer.editor.is_blank() {
                 model.composer.editor = super::editor::Editor::new(&prompt);
             }
-            let text = format!("{} (n: your text is kept)", words(&refusal));
+            let text = format!("your text is kept (n): {}", words(&refusal));
             model.say(Tone::Refused, text);
         }
         (Purpose::Other(done), Ok(_)) if done.is_empty() => {}

@@ -147,7 +147,7 @@ fn a_task_is_composed_with_options_and_its_text_comes_back_when_refused() {
     assert_eq!(model.composer.editor.text(), "fix\nit");
     assert_eq!(
         notice(&model),
-        "not a repository; git init (n: your text is kept)"
+        "your text is kept (n): not a repository; git init"
     );
 }
 
