@@ -37,26 +37,6 @@ pub(super) async fn fill(
     Ok(request)
 }
 
-/// Gives the tasks of a dashboard what the command line takes from the configuration: a composer
-/// shows neither retries nor the merge strategy.
-pub(super) async fn configured(
-    places: &Places,
-    environment: &Environment,
-    mut request: Request,
-) -> Result<Request, Refusal> {
-    if let Command::Submit { tasks } = &mut request.command {
-        for NewTask { spec, .. } in tasks {
-            let repository = Repository::open(&spec.repo)
-                .await
-                .map_err(|error| refused(&error))?;
-            let settings = settings_of(places, environment, repository.top())?;
-            spec.retries = settings.tasks.retries;
-            spec.strategy = settings.merge.strategy;
-        }
-    }
-    Ok(request)
-}
-
 async fn fill_task(
     places: &Places,
     environment: &Environment,

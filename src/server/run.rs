@@ -322,7 +322,7 @@ impl Squad {
         let dashboards = Dashboards {
             engine: engine.clone(),
             agents: agents.clone(),
-            commands: dashboard_commands(&self.options, &commands),
+            commands: Arc::clone(&commands),
             settings: self.options.settings.ui.clone(),
             demo: self.options.demo.is_some(),
         };
@@ -400,18 +400,6 @@ impl Squad {
 }
 
 pub(super) type Commands = api::Call<Request, Result<crate::core::command::Reply, Refusal>>;
-
-fn dashboard_commands(options: &ServerOptions, commands: &Commands) -> Commands {
-    let (options, commands) = (Arc::new(options.clone()), Arc::clone(commands));
-    call(move |request| {
-        let (options, commands) = (Arc::clone(&options), Arc::clone(&commands));
-        async move {
-            let request =
-                intake::configured(&options.places, &options.environment, request).await?;
-            commands(request).await
-        }
-    })
-}
 
 fn commands(options: &ServerOptions, engine: &EngineHandle) -> Commands {
     let (options, engine) = (Arc::new(options.clone()), engine.clone());
