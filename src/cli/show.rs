@@ -81,13 +81,40 @@ fn model_of(task: &Task) -> String {
 
 /// All that is known of a task.
 pub(super) fn task(out: &mut Output, task: &Task) {
-    let spec = &task.spec;
     out.line(&format!(
         "task {} · {} · {}",
         task.id,
-        task.state,
-        spec.title()
+        task.state_label(),
+        task.spec.title()
     ));
+    out.table(&facts(task));
+    for attempt in &task.attempts {
+        let ended = match (&attempt.failure, attempt.settled) {
+            (Some(failure), _) => failure.clone(),
+            (None, Some(_)) => "settled".into(),
+            (None, None) => "under way".into(),
+        };
+        out.line(&format!(
+            "  attempt {} · {} · agent {} · {} · {ended}",
+            attempt.number,
+            moment(attempt.started),
+            attempt.slot,
+            attempt.model
+        ));
+    }
+    for (name, text) in [
+        ("prompt", Some(&task.spec.prompt)),
+        ("answer", task.answer.as_ref()),
+    ] {
+        if let Some(text) = text {
+            out.line(&format!("\n{name}:\n{text}"));
+        }
+    }
+}
+
+/// What is known of a task, one row each; what is not known has none.
+fn facts(task: &Task) -> Vec<Vec<String>> {
+    let spec = &task.spec;
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |name: &str, value: Option<String>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
@@ -140,29 +167,7 @@ pub(super) fn task(out: &mut Output, task: &Task) {
             )
         }),
     );
-    out.table(&rows);
-    for attempt in &task.attempts {
-        let ended = match (&attempt.failure, attempt.settled) {
-            (Some(failure), _) => failure.clone(),
-            (None, Some(_)) => "settled".into(),
-            (None, None) => "under way".into(),
-        };
-        out.line(&format!(
-            "  attempt {} · {} · agent {} · {} · {ended}",
-            attempt.number,
-            moment(attempt.started),
-            attempt.slot,
-            attempt.model
-        ));
-    }
-    for (name, text) in [
-        ("prompt", Some(&spec.prompt)),
-        ("answer", task.answer.as_ref()),
-    ] {
-        if let Some(text) = text {
-            out.line(&format!("\n{name}:\n{text}"));
-        }
-    }
+    rows
 }
 
 /// The rows of a list of agents.

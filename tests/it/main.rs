@@ -3,10 +3,14 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "in a test a failure is a panic, also in its helpers"
+    clippy::print_stderr,
+    clippy::disallowed_types,
+    reason = "in a test a failure is a panic, also in its helpers; deadlines are wall time, and \
+              what a failure needs to be understood is printed"
 )]
 
 mod aider;
+mod chaos;
 mod cli;
 mod coder;
 mod dashboard;

@@ -26,9 +26,13 @@ fn ten_tasks_at_once_are_edited_verified_and_merged() {
     let squad = Squad::new(&server, 10, "");
     let mut tasks = String::from("[defaults]\nverify = \"ls f*.py\"\n");
     for number in 0..10 {
-        tasks += &format!(
-            "[[task]]\nname = \"file {number}\"\nprompt = \"@sim create f{number}.py := x = {number}\"\n"
-        );
+        let prompt = format!("@sim create f{number}.py := x = {number}");
+        tasks.extend([
+            "[[task]]\nname = \"file ",
+            &number.to_string(),
+            "\"\nprompt = \"",
+        ]);
+        tasks.extend([&prompt, "\"\n"]);
     }
     std::fs::write(squad.path("tasks.toml"), tasks).unwrap();
     let answer = squad.run(&["run", "-f", "../tasks.toml", "--until", "merged", "--json"]);

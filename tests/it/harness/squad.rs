@@ -95,9 +95,9 @@ impl Squad {
             std::fs::create_dir(squad.path(folder)).unwrap();
         }
         let text = format!(
-            "[agents]\nmax = {agents}\npython = {:?}\n{configuration}\n\
+            "[agents]\nmax = {agents}\npython = \"{}\"\n{configuration}\n\
              [[endpoints]]\nname = \"test\"\nurl = {:?}\n",
-            python(),
+            python().display(),
             server.url,
         );
         std::fs::write(squad.path("config.toml"), text).unwrap();
@@ -205,7 +205,7 @@ impl Squad {
     }
 
     /// Processes that belong to this squad: they name its directory.
-    fn processes(&self) -> Vec<String> {
+    pub(crate) fn processes(&self) -> Vec<(i32, String)> {
         let name = self.dir.path().as_os_str().as_encoded_bytes().to_owned();
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -218,7 +218,7 @@ impl Squad {
             let named = |text: &[u8]| text.windows(name.len()).any(|part| part == name);
             if named(&words) || named(&read("environ")) {
                 let words = String::from_utf8_lossy(&words).replace('\0', " ");
-                found.push(format!("{pid} {words}"));
+                found.push((pid.parse().unwrap(), words));
             }
         }
         found
