@@ -7,6 +7,7 @@ use super::output::{Output, bytes};
 use crate::api::wire::{AgentView, Event, SquadEvent, TaskEvent, What};
 use crate::core::catalogue::Catalogue;
 use crate::core::task::Task;
+use crate::core::verify::VerifyReport;
 use crate::core::{TaskId, Timestamp};
 
 /// This moment.
@@ -79,6 +80,13 @@ fn model_of(task: &Task) -> String {
     }
 }
 
+fn verification(report: &VerifyReport) -> String {
+    match report.command.as_str() {
+        "" => report.outcome.as_str().to_owned(),
+        command => format!("{} ({command})", report.outcome.as_str()),
+    }
+}
+
 /// All that is known of a task.
 pub(super) fn task(out: &mut Output, task: &Task) {
     out.line(&format!(
@@ -147,15 +155,7 @@ fn facts(task: &Task) -> Vec<Vec<String>> {
         "commits",
         (task.commits > 0).then(|| task.commits.to_string()),
     );
-    row(
-        "verify",
-        task.verify
-            .as_ref()
-            .map(|report| match report.command.as_str() {
-                "" => report.outcome.as_str().to_owned(),
-                command => format!("{} ({command})", report.outcome.as_str()),
-            }),
-    );
+    row("verify", task.verify.as_ref().map(verification));
     row("merged as", task.merged.clone());
     row(
         "tokens",

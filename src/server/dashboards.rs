@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::io::BufReader;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::agents::{AgentCommand, Agents};
@@ -27,6 +28,8 @@ pub(super) struct Dashboards {
     pub(super) engine: EngineHandle,
     pub(super) agents: Agents,
     pub(super) commands: Commands,
+    /// Cancelled when the squad is told to stop.
+    pub(super) stopping: CancellationToken,
     pub(super) settings: UiSettings,
     pub(super) demo: bool,
 }
@@ -55,6 +58,7 @@ impl Dashboards {
             view: self.engine.view(),
             screens: Arc::new(move |slot| Some(agents.screen(slot))),
             asks,
+            stopping: self.stopping.clone(),
             settings: self.settings.clone(),
         };
         let answering = self.answer(hello.clone(), asked);

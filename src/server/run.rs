@@ -170,6 +170,8 @@ struct Squad {
     stopping: mpsc::Sender<bool>,
     stop_asked: mpsc::Receiver<bool>,
     stop: CancellationToken,
+    /// Cancelled before `stop` when the squad ends for good: dashboards leave.
+    farewell: CancellationToken,
     tracker: TaskTracker,
 }
 
@@ -209,6 +211,7 @@ impl Squad {
             stopping,
             stop_asked,
             stop,
+            farewell: CancellationToken::new(),
             tracker,
         }
     }
@@ -323,6 +326,7 @@ impl Squad {
             engine: engine.clone(),
             agents: agents.clone(),
             commands: Arc::clone(&commands),
+            stopping: self.farewell.clone(),
             settings: self.options.settings.ui.clone(),
             demo: self.options.demo.is_some(),
         };
@@ -361,6 +365,7 @@ impl Squad {
     /// `stop`: agents are interrupted, their tasks stay in the store and go on at the next start.
     async fn end_agents(&self, now: bool) {
         tracing::info!(now, "the squad stops");
+        self.farewell.cancel();
         let keeper = self.jobs.keeper();
         if now {
             for job in keeper.jobs().await.unwrap_or_default() {

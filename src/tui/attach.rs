@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+use tokio_util::sync::CancellationToken;
 
 use super::backend::RemoteBackend;
 use super::frames::Frames;
@@ -95,6 +96,8 @@ pub struct Desk {
     pub screens: Screens,
     /// Where to ask; a session waits while it is full.
     pub asks: mpsc::Sender<Ask>,
+    /// Cancelled when the squad is told to stop: clients leave and do not come back.
+    pub stopping: CancellationToken,
     /// `[ui]`
     pub settings: UiSettings,
 }
@@ -196,6 +199,7 @@ where
                     Ok(()) => Wake::Message(Message::View(Arc::clone(&self.desk.view.borrow_and_update()))),
                     Err(_) => Wake::ServerStopping,
                 },
+                () = self.desk.stopping.cancelled() => Wake::ServerStopping,
                 message = screen_changed(&mut self.screen) => Wake::Message(message),
                 Some(message) = self.answers.next() => Wake::Message(message),
                 () = tokio::time::sleep_until(self.next_tick), if self.model.is_ticking() => {

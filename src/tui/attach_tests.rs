@@ -5,6 +5,7 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 
 use super::super::wire::{read_frame, write_line};
 use super::*;
+use crate::core::agent::{AgentReport, AgentState};
 use crate::core::command::NewTask;
 use crate::engine::view::AgentView;
 use crate::pty::Screen;
@@ -27,7 +28,10 @@ fn agent(slot: u16) -> AgentView {
         model: "llama3.1:8b".into(),
         endpoint: "local".into(),
         since: None,
-        report: crate::core::agent::AgentReport::default(),
+        report: AgentReport {
+            state: AgentState::Ready,
+            ..AgentReport::default()
+        },
     }
 }
 
@@ -48,6 +52,7 @@ fn attach(size: Size) -> Client {
         view: views,
         screens: Arc::new(move |slot| (slot == AgentSlot(1)).then(|| agents.clone())),
         asks: asks_in,
+        stopping: CancellationToken::new(),
         settings: UiSettings::default(),
     };
     let hello = ClientHello {

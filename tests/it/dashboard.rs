@@ -59,8 +59,10 @@ fn a_task_goes_from_the_keyboard_through_review_into_git() {
     terminal.keys("y");
     terminal.see("u restores it");
     terminal.see("nothing waits for you");
-    let archived = squad.git(&["for-each-ref", "refs/warpsquad/archive"]);
-    assert!(archived.contains("refs/warpsquad/archive/1"), "{archived}");
+    squad.wait_until("the work is archived", |_| {
+        let archived = squad.git(&["for-each-ref", "refs/warpsquad/archive"]);
+        archived.contains("refs/warpsquad/archive/1")
+    });
     terminal.keys("u");
     terminal.see("task 1 restored");
     terminal.see("waiting for you 1");

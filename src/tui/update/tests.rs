@@ -242,8 +242,13 @@ fn a_diff_that_comes_late_does_not_replace_another_one() {
         NOW,
     );
     assert_eq!(
+        model.diff.as_ref().map(|diff| &diff.content),
+        Some(&DiffContent::Loading)
+    );
+    update(&mut model, Message::Diff(TaskId(4), Ok("\n".into())), NOW);
+    assert_eq!(
         model.diff.map(|diff| diff.content),
-        Some(DiffContent::Loading)
+        Some(DiffContent::Lines(Vec::new()))
     );
 }
 
@@ -320,7 +325,7 @@ fn keys_go_to_the_agent_only_while_it_is_focused() {
 
 #[test]
 fn an_agent_without_a_terminal_cannot_be_focused_and_a_lost_one_lets_go() {
-    let mut model = given(empty());
+    let mut model = given(normal());
     press(&mut model, "2");
     enter(&mut model);
     assert_eq!(model.layer(), Layer::Overview);
