@@ -8,10 +8,12 @@ fn a_prepared_worktree_starts_the_agent() {
         workplace: None,
         ..under_way(1, TaskState::Assigned)
     };
-    let after = Task {
+    let mut after = Task {
         updated: NOW,
         ..under_way(1, TaskState::Running)
     };
+    // The user's uncommitted work is known as a commit once the worktree stands.
+    after.spec.base_commit = workplace(1).base_commit;
     when(squad([before]), fact(1, Fact::Prepared(workplace(1))))
         .then(&[after], |now| vec![Effect::RunAgent(Arc::clone(&now[0]))]);
 }
