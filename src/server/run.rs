@@ -28,6 +28,9 @@ use super::effects::Effects;
 use super::installation::{InstallPolicy, Installer};
 use super::{adopt, clean, demo, intake, log, models, reads};
 
+/// Events of a finished task are kept this long: 30 days.
+const HISTORY_MILLIS: u64 = 30 * 24 * 3600 * 1000;
+
 /// What a server is started with.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
@@ -101,7 +104,11 @@ pub(super) fn now() -> Timestamp {
 /// It cannot start: the store, the keeper or a socket refuses.
 pub async fn run(options: ServerOptions) -> Result<Ending, ServerError> {
     let _log = log::start(&options.places.logs(), &options.settings.log.level)?;
-    let journal = SqliteStore::open(&options.places.data_dir.join("tasks.db"))?;
+    let mut journal = SqliteStore::open(&options.places.data_dir.join("tasks.db"))?;
+    match journal.prune(Timestamp(now().0.saturating_sub(HISTORY_MILLIS))) {
+        Ok(pruned) => tracing::debug!(pruned, "old events are forgotten"),
+        Err(error) => tracing::warn!(%error, "old events stay"),
+    }
     let (engine_loop, engine, effects) =
         EngineLoop::start(journal, engine_settings(&options), now)?;
     let keeper = match KeeperClient::connect(&options.keeper, engine_loop.state().epoch).await {
