@@ -5,7 +5,7 @@
 //! `pwrite`, so no memory is mapped and no other process can crash this one through it.
 //!
 //! Invariant: one writer at a time (whoever reads the pty). A writer killed between data and
-//! header leaves at most [`GUARD`] bytes of damage in the oldest part, which is never returned.
+//! header leaves at most 64 KiB of damage in the oldest part, which is never returned.
 
 use std::fs::File;
 use std::io;
