@@ -10,6 +10,7 @@ mod actor;
 pub mod aider;
 mod jobs;
 mod launch;
+mod output;
 mod pool;
 pub mod prepare;
 mod settle;

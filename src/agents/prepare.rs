@@ -7,7 +7,7 @@ use crate::core::task::{Base, Task, Workplace};
 use crate::git::{GitError, Repository, WorktreeRequest};
 use crate::keeper::{ClientError, JobSpec, Output};
 
-use super::verify::{read_end, shell, tail};
+use super::output::{read_end, shell, tail};
 use super::workshop::{Workshop, slug};
 
 /// A worktree that could not be prepared; holds the task with this reason.

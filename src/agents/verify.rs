@@ -3,7 +3,7 @@
 //! The baseline runs in a worktree of its own, so it sees no edit, whatever agents do meanwhile;
 //! its result is kept on disk under a hash of repository, commit and command.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -14,13 +14,9 @@ use crate::core::verify::{VerifyOutcome, VerifyReport, VerifyRun, failing_tests,
 use crate::git::Repository;
 use crate::keeper::{ClientError, JobSpec, Output};
 
+use super::output::{read_end, shell, tail};
 use super::prepare;
 use super::workshop::Workshop;
-
-/// Lines of output kept with the report.
-const TAIL_LINES: usize = 60;
-/// Bytes of output read at most, from the end.
-const READ_MAX: u64 = 4 << 20;
 
 /// A verification that could not be carried out; not the task's fault.
 #[derive(Debug, thiserror::Error)]
@@ -196,31 +192,6 @@ async fn run(
         millis,
         timed_out: exit.timed_out,
     })
-}
-
-/// `sh -c COMMAND`
-pub(super) fn shell(command: &str) -> Vec<String> {
-    vec!["/bin/sh".into(), "-c".into(), command.into()]
-}
-
-pub(super) async fn read_end(path: PathBuf) -> std::io::Result<String> {
-    use tokio::io::{AsyncReadExt, AsyncSeekExt};
-    let mut file = tokio::fs::File::open(path).await?;
-    let length = file.metadata().await?.len();
-    file.seek(std::io::SeekFrom::Start(length.saturating_sub(READ_MAX)))
-        .await?;
-    let mut bytes = Vec::new();
-    file.take(READ_MAX).read_to_end(&mut bytes).await?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-pub(super) fn tail(output: &str) -> String {
-    let lines: Vec<&str> = output.lines().collect();
-    let from = lines.len().saturating_sub(TAIL_LINES);
-    let text = lines.get(from..).unwrap_or_default().join("\n");
-    text.chars()
-        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-        .collect()
 }
 
 fn short(hash: &str) -> String {
