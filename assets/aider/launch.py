@@ -19,6 +19,9 @@ Environment:
   SQUAD_AGENT_HOME      what Aider takes for the home directory. Children keep the user's HOME.
   SQUAD_COMMIT_SUBJECT  file whose first line is the subject of the commits.
 
+An agent may be started before its task is known. Its first prompt then begins with HANDOVER, and
+`handover.json` in SQUAD_AGENT_DIR says what would have been in the arguments and the environment.
+
 Every hook is listed in `attach`, and checked against the signature it was written for: an Aider
 that does not fit ends with exit code 70 instead of running half supervised.
 """
@@ -31,13 +34,17 @@ import pathlib
 import signal
 import sys
 import threading
+import time
 import traceback
 
 VERSION = "0.86.2"
 CUE_LIMIT = 2000
 EXIT_HOOKS = 70
+EXIT_HANDOVER = 71
 # Put before a prompt that would otherwise be taken for a command; removed again below.
 LITERAL = "\u2060"
+# Put before the first prompt of an agent that was started before its task was known.
+HANDOVER = "\u2061"
 
 
 class Cues:
@@ -198,7 +205,7 @@ def attach_isolation(main, settings):
 
 def attach_models(settings):
     from aider import models
-    from aider.llm import LazyLiteLLM
+    from aider.llm import LazyLiteLLM, litellm
 
     def local_first(original):
         def get_model_info(self, model):
@@ -219,6 +226,9 @@ def attach_models(settings):
         return _load_litellm
 
     replace(LazyLiteLLM, "_load_litellm", ["self"], load_quietly)
+    # Imported ahead of the fork that this agent comes from.
+    if litellm._lazy_module is not None:
+        forget_show(litellm._lazy_module, models.model_info_manager)
 
 
 def forget_show(litellm, manager):
@@ -298,6 +308,9 @@ def attach_reading(cues, turn, settings):
         def get_input(self):
             turn.coder = self
             text = original(self)
+            if text.startswith(HANDOVER):
+                text = text[len(HANDOVER) :]
+                take_over(self, cues, settings)
             if text.startswith(LITERAL):
                 text = text[len(LITERAL) :]
                 settings["literal"] = text
@@ -350,11 +363,50 @@ def attach_reading(cues, turn, settings):
     replace(InputOutput, "offer_url", offer_parameters, never)
 
 
+def take_over(coder, cues, settings):
+    """Makes this agent its task's: its files, its places, its environment."""
+    path = os.path.join(settings["agent_dir"], "handover.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            task = json.load(file)
+    except (OSError, ValueError) as error:
+        # Without it the work would go on in the wrong place: the supervisor starts another agent.
+        cues.emit("error", text=f"the task was not handed over: {error}")
+        os._exit(EXIT_HANDOVER)
+    os.environ.update(task["env"])
+    settings["agent_dir"] = task["agent_dir"]
+    settings["subject_file"] = task["subject"]
+    coder.io.chat_history_file = pathlib.Path(task["chat"])
+    coder.io.llm_history_file = task["log"]
+    coder.io.append_chat_history(time.strftime("\n# aider chat started at %Y-%m-%d %H:%M:%S\n\n"))
+    for name in task["files"]:
+        add_file(coder, pathlib.Path(name))
+    for name in task["read"]:
+        if os.path.exists(name):
+            coder.abs_read_only_fnames.add(str(pathlib.Path(name).resolve()))
+        else:
+            coder.io.tool_warning(f"{name} is not there to be read.")
+
+
+def add_file(coder, path):
+    """As Aider does with the files of its command line: one that is missing is made."""
+    if coder.repo and coder.repo.git_ignored_file(str(path)):
+        return coder.io.tool_warning(f"Skipping {path} that matches gitignore spec.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        return coder.io.tool_warning(f"Can not create {path}: {error}")
+    if path.is_file():
+        coder.abs_fnames.add(str(path.resolve()))
+
+
 def measure(text):
     if text is None:
         return {}
-    if text.startswith(LITERAL):
-        text = text[len(LITERAL) :]
+    for mark in (HANDOVER, LITERAL):
+        if text.startswith(mark):
+            text = text[len(mark) :]
     data = text.encode("utf-8", "surrogateescape")
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
@@ -520,6 +572,12 @@ def attach_commits(cues, settings):
     replace(GitRepo, "commit", ["self", "fnames", "context", "message", "aider_edits"], committed)
 
 
+def live_in(home):
+    """Aider finds this where it asks for the home directory; its children keep the user's."""
+    pathlib.Path(home).mkdir(parents=True, exist_ok=True)
+    pathlib.Path.home = classmethod(lambda cls: cls(home))
+
+
 def take_settings():
     """Reads our own variables and drops every variable that would configure Aider."""
     environ = os.environ
@@ -534,8 +592,7 @@ def take_settings():
         del environ[name]
     home = environ.get("SQUAD_AGENT_HOME")
     if home:
-        pathlib.Path(home).mkdir(parents=True, exist_ok=True)
-        pathlib.Path.home = classmethod(lambda cls: cls(home))
+        live_in(home)
     defaults = {
         "PROMPT_TOOLKIT_NO_CPR": "1",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",

@@ -7,10 +7,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::connection::Answer;
-use super::job::{Job, Life, native_signal, system_failed};
+use super::job::{Job, Life, Wanted, native_signal, system_failed};
 use super::process::ExitReason;
 use super::protocol::{
-    Attached, Gateway, JobList, JobSpec, Refusal, RefusalKind, Request, Spawned, VERSION, Welcome,
+    Attached, Gateway, JobList, JobSignal, JobSpec, Origin, Refusal, RefusalKind, Request, Spawned,
+    VERSION, Welcome,
 };
 use super::state::{Due, Keeper, duplicate, read_again};
 use crate::core::Epoch;
@@ -35,7 +36,7 @@ impl Keeper {
             Request::Write { id, bytes } => done(self.job(&id)?.write(bytes)),
             Request::Deliver { id, key, bytes } => ok(&self.job(&id)?.deliver(key, bytes)?),
             Request::Resize { id, cols, rows } => self.resize(&id, Size::new(cols, rows)),
-            Request::Signal { id, signal } => done(self.job(&id)?.signal(native_signal(signal))),
+            Request::Signal { id, signal } => self.signal(&id, signal),
             Request::Stop {
                 id,
                 signal,
@@ -52,6 +53,7 @@ impl Keeper {
                 nothing()
             }
             Request::Gateway {} => self.hand_out_gateway(),
+            Request::Zygote(spec) => ok(&self.keep_zygote(*spec)),
             Request::Shutdown {} => {
                 self.shut_down(ExitReason::Requested);
                 nothing()
@@ -129,23 +131,39 @@ impl Keeper {
         }
         let (id, time_limit) = (spec.id.clone(), spec.time_limit);
         self.started += 1;
-        let job = Job::start(spec, &self.owner, self.started)?;
-        let (pid, view) = (job.pid, job.view());
+        let job = match spec.origin {
+            Origin::Program => Job::start(spec, &self.owner, self.started)?,
+            Origin::Zygote => self.fork(&spec)?,
+        };
+        let (number, view) = (job.number, job.view());
         let due = time_limit.and_then(|limit| Instant::now().checked_add(limit));
         if let Some(at) = due {
-            self.when_due(
-                at,
-                Due::TimeLimit {
-                    job: id.clone(),
-                    pid,
-                },
-            );
+            let job = id.clone();
+            self.when_due(at, Due::TimeLimit { job, number });
         }
         self.jobs.insert(id, job);
         ok(&Spawned {
             fresh: true,
             job: view,
         })
+    }
+
+    fn signal(&mut self, id: &str, signal: JobSignal) -> Answer {
+        let is_final = matches!(
+            signal,
+            JobSignal::Hup | JobSignal::Int | JobSignal::Term | JobSignal::Kill
+        );
+        let job = self.job(id)?;
+        match &mut job.life {
+            Life::Forking(wanted) if is_final => {
+                *wanted = Wanted::NoMore;
+                nothing()
+            }
+            Life::Forking(_) => nothing(),
+            Life::Running | Life::Ending(_) | Life::Ended(_) => {
+                done(job.signal(native_signal(signal)))
+            }
+        }
     }
 
     fn list(&self) -> Answer {
@@ -200,7 +218,7 @@ impl Keeper {
 
     fn forget(&mut self, id: &str) -> Answer {
         match self.jobs.get(id).map(|job| &job.life) {
-            Some(Life::Running | Life::Ending(_)) => Err(Refusal::new(
+            Some(Life::Forking(_) | Life::Running | Life::Ending(_)) => Err(Refusal::new(
                 RefusalKind::JobRunning,
                 format!("job {id} still runs"),
             )),

@@ -23,8 +23,8 @@ use super::attach::AttachedPty;
 use super::frame::{FrameReader, send_line};
 use super::protocol::{
     Attached, Delivery, Event, FromKeeper, Gateway, JobExit, JobId, JobList, JobSignal, JobSpec,
-    JobView, MAX_LINE, Refusal, RefusalKind, Request, Spawned, Welcome, decode_answer,
-    decode_from_keeper, encode_request,
+    JobView, MAX_LINE, Refusal, RefusalKind, Request, Spawned, Welcome, ZygoteSpec, ZygoteState,
+    ZygoteView, decode_answer, decode_from_keeper, encode_request,
 };
 use crate::core::Epoch;
 
@@ -49,6 +49,15 @@ pub enum KeeperEvent {
         /// How.
         exit: JobExit,
     },
+    /// A job was forked and has a process now.
+    JobStarted {
+        /// Which job.
+        job: JobId,
+        /// Its process.
+        pid: i32,
+    },
+    /// The zygote is in another state.
+    Zygote(ZygoteState),
     /// The connection is lost; nothing follows. Either the keeper died, or a newer server is there.
     Disconnected,
 }
@@ -303,6 +312,12 @@ impl KeeperClient {
         Ok(listener)
     }
 
+    /// Has a zygote of this kind kept; what is known of it now.
+    pub async fn zygote(&self, spec: ZygoteSpec) -> Result<ZygoteState, ClientError> {
+        let view: ZygoteView = self.answer(&Request::Zygote(Box::new(spec))).await?;
+        Ok(view.state)
+    }
+
     /// Asks the keeper to stop the server, all jobs and itself. Returns when it has begun.
     pub async fn shutdown(&self) -> Result<(), ClientError> {
         self.done(&Request::Shutdown {}).await
@@ -399,8 +414,12 @@ async fn read_lines(
                 // An asker that gave up is no longer interested, and its descriptors are closed.
                 drop(asker.map(|asker| asker.send(result.map(|ok| (ok, fds)))));
             }
-            Ok(FromKeeper::Event(Event::JobExited { job, exit })) => {
-                let event = KeeperEvent::JobExited { job, exit };
+            Ok(FromKeeper::Event(event)) => {
+                let event = match event {
+                    Event::JobExited { job, exit } => KeeperEvent::JobExited { job, exit },
+                    Event::JobStarted { job, pid } => KeeperEvent::JobStarted { job, pid },
+                    Event::Zygote { zygote } => KeeperEvent::Zygote(zygote),
+                };
                 if let Err(mpsc::error::TrySendError::Full(_)) = events.try_send(event) {
                     tracing::warn!(
                         "{EVENTS} events wait: the connection to the keeper is given up"

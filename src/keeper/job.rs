@@ -4,22 +4,24 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::process::{Pid, Signal, WaitStatus, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::leftovers::{DATA_VARIABLE, JOB_VARIABLE, KEEPER_VARIABLE};
-use super::platform;
+use super::platform::{self, Reaped};
 use super::protocol::{
     Delivery, JobExit, JobId, JobSignal, JobSpec, JobView, Output, Refusal, RefusalKind,
 };
 use super::shim::ShimArgs;
 use super::terminal::Terminal;
 use crate::pty::Size;
-use crate::pty::spawn::spawn as spawn_in_pty;
+use crate::pty::spawn::{open as open_pty, spawn as spawn_in_pty};
 
 const MAX_ID: usize = 200;
 const MAX_NICE: u8 = 19;
@@ -38,7 +40,8 @@ pub(super) struct Job {
     id: JobId,
     /// Counts all jobs of this keeper, so that a list can be in the order of their starts.
     pub(super) number: u64,
-    pub(super) pid: Pid,
+    /// `None` until it is forked.
+    pub(super) pid: Option<Pid>,
     pub(super) meta: String,
     output: Output,
     started_ms: u64,
@@ -54,6 +57,8 @@ pub(super) struct Job {
 /// Where a job is in its life.
 #[derive(Debug)]
 pub(super) enum Life {
+    /// The zygote was asked for its process.
+    Forking(Wanted),
     /// Its main process runs.
     Running,
     /// Its main process was reaped; what it left behind is being killed.
@@ -62,7 +67,46 @@ pub(super) enum Life {
     Ended(JobExit),
 }
 
+/// Whether anybody still wants a job that is being forked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// It is to run.
+    Yes,
+    /// It was stopped before it had a process.
+    NoMore,
+}
+
 impl Job {
+    /// A job whose process is to come from the zygote, and the terminal that goes there.
+    pub(super) fn forking(spec: JobSpec, number: u64) -> Result<(Self, OwnedFd), Refusal> {
+        check(&spec)?;
+        let failed = |error: &dyn std::fmt::Display| {
+            let message = format!("cannot fork {}: {error}", spec.id);
+            Refusal::new(RefusalKind::SystemFailed, message)
+        };
+        let Output::Pty { cols, rows } = spec.output else {
+            let message = format!("job {} is to be forked and has no terminal", spec.id);
+            return Err(Refusal::new(RefusalKind::BadRequest, message));
+        };
+        let size = Size::new(cols, rows).clamped();
+        let opened = open_pty(size).map_err(|error| failed(&error))?;
+        let terminal = Terminal::new(opened.master, size).map_err(|error| failed(&error))?;
+        let job = Self {
+            id: spec.id,
+            number,
+            pid: None,
+            meta: spec.meta,
+            output: spec.output,
+            started_ms: now_ms(),
+            delivered: Vec::new(),
+            timed_out: false,
+            life: Life::Forking(Wanted::Yes),
+            terminal: Some(terminal),
+            reader: None,
+        };
+        Ok((job, opened.slave))
+    }
+
     /// Starts what `spec` asks for. Must be called on the keeper's main thread: the job dies with
     /// the *thread* that started it.
     pub(super) fn start(spec: JobSpec, owner: &Owner, number: u64) -> Result<Self, Refusal> {
@@ -90,7 +134,7 @@ impl Job {
         Ok(Self {
             id: spec.id,
             number,
-            pid,
+            pid: Some(pid),
             meta: spec.meta,
             output: spec.output,
             started_ms: now_ms(),
@@ -116,13 +160,13 @@ impl Job {
         };
         JobView {
             id: self.id.clone(),
-            pid: self.pid.as_raw_nonzero().get(),
+            pid: self.pid.map_or(0, |pid| pid.as_raw_nonzero().get()),
             output,
             meta: self.meta.clone(),
             started_ms: self.started_ms,
             delivered: self.delivered.iter().map(|(key, _)| key.clone()).collect(),
             exit: match &self.life {
-                Life::Running | Life::Ending(_) => None,
+                Life::Forking(_) | Life::Running | Life::Ending(_) => None,
                 Life::Ended(exit) => Some(exit.clone()),
             },
         }
@@ -130,12 +174,12 @@ impl Job {
 
     /// Sends a signal to its process group.
     pub(super) fn signal(&self, signal: Signal) -> Result<(), Refusal> {
-        if !matches!(self.life, Life::Running) {
+        let Some(pid) = self.pid.filter(|_| matches!(self.life, Life::Running)) else {
             return Err(self.ended());
-        }
-        let result = match kill_process_group(self.pid, signal) {
-            // The shim has not made its group yet.
-            Err(rustix::io::Errno::SRCH) => kill_process(self.pid, signal),
+        };
+        let result = match kill_process_group(pid, signal) {
+            // It has not made its group yet.
+            Err(rustix::io::Errno::SRCH) => kill_process(pid, signal),
             result => result,
         };
         result.map_err(|error| Refusal::new(RefusalKind::SystemFailed, error.to_string()))
@@ -144,7 +188,7 @@ impl Job {
     /// Types `bytes`.
     pub(super) fn write(&self, bytes: Vec<u8>) -> Result<(), Refusal> {
         let terminal = self.terminal.as_ref().ok_or_else(|| self.no_terminal())?;
-        if !matches!(self.life, Life::Running) {
+        if !matches!(self.life, Life::Running | Life::Forking(_)) {
             return Err(self.ended());
         }
         terminal.write(bytes)
@@ -178,12 +222,28 @@ impl Job {
     }
 
     /// How it ended, seen by whoever reaped it.
-    pub(super) fn exit(&self, status: WaitStatus) -> JobExit {
+    pub(super) fn exit(&self, reaped: &Reaped) -> JobExit {
         JobExit {
-            code: status.exit_status(),
-            signal: status.terminating_signal(),
+            code: reaped.status.code(),
+            signal: reaped.status.signal(),
             timed_out: self.timed_out,
             at_ms: now_ms(),
+            cpu_ms: reaped.cpu_ms,
+            peak_kib: reaped.peak_kib,
+            refused: None,
+        }
+    }
+
+    /// It never got a process.
+    pub(super) fn never_ran(&self, why: &str) -> JobExit {
+        JobExit {
+            code: None,
+            signal: None,
+            timed_out: self.timed_out,
+            at_ms: now_ms(),
+            cpu_ms: 0,
+            peak_kib: 0,
+            refused: Some(why.to_owned()),
         }
     }
 }
@@ -255,7 +315,7 @@ fn shim_argv(spec: &JobSpec, owner: &Owner) -> io::Result<Vec<OsString>> {
     Ok(argv)
 }
 
-fn environment(spec: &JobSpec, owner: &Owner) -> BTreeMap<String, String> {
+pub(super) fn environment(spec: &JobSpec, owner: &Owner) -> BTreeMap<String, String> {
     let mut env = spec.env.clone();
     env.insert(JOB_VARIABLE.into(), spec.id.clone());
     env.insert(KEEPER_VARIABLE.into(), owner.nonce.clone());

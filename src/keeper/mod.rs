@@ -6,6 +6,7 @@
 //! - [`process`]: the keeper itself
 //! - [`protocol`]: what is said over its socket
 //! - [`client`], [`attach`]: the server's side
+//! - `zygote`, `forks`: the process that forks agents, and its forks as jobs
 //! - [`ring`]: recent output in memory that both sides share
 //! - [`launch`], [`options`]: starting a keeper
 //! - [`shim`]: what every job starts with
@@ -15,6 +16,8 @@ mod answer;
 pub mod attach;
 pub mod client;
 mod connection;
+pub mod fork_wire;
+mod forks;
 mod frame;
 mod job;
 pub mod launch;
@@ -24,11 +27,13 @@ mod place;
 mod platform;
 pub mod process;
 pub mod protocol;
+mod restarts;
 pub mod ring;
 mod server_child;
 pub mod shim;
 mod state;
 mod terminal;
+mod zygote;
 
 pub use attach::AttachedPty;
 pub use client::{ClientError, KeeperClient, KeeperEvent};
@@ -36,4 +41,7 @@ pub use launch::{LaunchError, ensure_running, stop_running};
 pub use leftovers::sweep_orphans;
 pub use options::{KeeperOptions, KeeperPaths, SERVER_STOP_CODE};
 pub use process::{ExitReason, KeeperError, run};
-pub use protocol::{Delivery, JobExit, JobSignal, JobSpec, JobView, Output, RefusalKind, Spawned};
+pub use protocol::{
+    Delivery, JobExit, JobSignal, JobSpec, JobView, Origin, Output, RefusalKind, Spawned,
+    ZygoteSpec, ZygoteState,
+};

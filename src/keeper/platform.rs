@@ -5,7 +5,9 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal};
@@ -144,6 +146,52 @@ impl ProcessHandle {
 
     /// There is nothing to wait on here: the caller looks again.
     pub(super) fn await_ends(_: &[Self], _: std::time::Duration) {}
+}
+
+/// A child that has ended and is no more.
+#[derive(Debug)]
+pub(super) struct Reaped {
+    pub(super) pid: Pid,
+    pub(super) status: ExitStatus,
+    /// Its processor time and that of children it waited for, milliseconds.
+    pub(super) cpu_ms: u64,
+    /// The most memory that it or one of these had resident, KiB.
+    pub(super) peak_kib: u64,
+}
+
+/// Takes one child that has ended; `None` when there is none at the moment.
+#[expect(
+    unsafe_code,
+    reason = "no safe function reaps any child together with what it has used"
+)]
+pub(super) fn reap() -> io::Result<Option<Reaped>> {
+    let mut status = 0;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are valid for writing during the call.
+    let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a `rusage` is plain numbers, for which zeros are valid.
+    let usage = unsafe { usage.assume_init() };
+    Ok(Pid::from_raw(pid).map(|pid| Reaped {
+        pid,
+        status: ExitStatus::from_raw(status),
+        cpu_ms: millis(usage.ru_utime) + millis(usage.ru_stime),
+        peak_kib: u64::try_from(usage.ru_maxrss).unwrap_or_default() / PEAK_UNIT,
+    }))
+}
+
+/// Linux counts in KiB.
+#[cfg(target_os = "linux")]
+const PEAK_UNIT: u64 = 1;
+/// macOS counts in bytes.
+#[cfg(not(target_os = "linux"))]
+const PEAK_UNIT: u64 = 1024;
+
+fn millis(time: libc::timeval) -> u64 {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    seconds * 1000 + u64::try_from(time.tv_usec).unwrap_or_default() / 1000
 }
 
 /// What is known of a running process.

@@ -21,6 +21,7 @@ use super::place::{self, Place};
 use super::platform;
 use super::server_child::ServerChild;
 use super::state::{Connection, Finished, Keeper, WAITING_EVENTS};
+use super::zygote::{Said, Zygote};
 
 /// Requests on their way to the loop; a connection waits when it is full.
 const WAITING_REQUESTS: usize = 64;
@@ -147,9 +148,11 @@ pub async fn run(options: KeeperOptions) -> Result<ExitReason, KeeperError> {
     );
 
     let (gateway, address) = place::bind_gateway().map_err(system("open the gateway's socket"))?;
-    let mut keeper = Keeper::new(owner, gateway, address, ServerChild::new(options.server));
+    let (zygote, mut heard) = Zygote::new();
+    let server = ServerChild::new(options.server);
+    let mut keeper = Keeper::new(owner, gateway, address, server, zygote);
     keeper.start_server();
-    let reason = turn(&mut keeper, &place.listener, &mut signals).await;
+    let reason = turn(&mut keeper, &place.listener, &mut signals, &mut heard).await;
 
     // Nothing that was adopted survives either; the sweep of the next keeper finds no more.
     let killed = tokio::task::spawn_blocking(kill_children)
@@ -164,7 +167,12 @@ pub async fn run(options: KeeperOptions) -> Result<ExitReason, KeeperError> {
 }
 
 /// The loop.
-async fn turn(keeper: &mut Keeper, listener: &UnixListener, signals: &mut Signals) -> ExitReason {
+async fn turn(
+    keeper: &mut Keeper,
+    listener: &UnixListener,
+    signals: &mut Signals,
+    heard: &mut mpsc::Receiver<Said>,
+) -> ExitReason {
     let (requests, mut asked) = mpsc::channel(WAITING_REQUESTS);
     let mut accepted = 0;
     let Signals { child, end } = signals;
@@ -186,6 +194,7 @@ async fn turn(keeper: &mut Keeper, listener: &UnixListener, signals: &mut Signal
                 }
             }
             Some(finished) = keeper.tasks.join_next() => keeper.joined(finished),
+            Some(said) = heard.recv() => keeper.zygote_said(said),
             Some(()) = child.recv() => keeper.reap(),
             () = end.any() => keeper.shut_down(ExitReason::Signalled),
             () = until(deadline) => keeper.do_due(),

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+pub use super::fork_wire::{Origin, ZygoteSpec, ZygoteState, ZygoteView};
 use crate::core::Epoch;
 
 /// The version this build speaks.
@@ -114,15 +115,18 @@ pub enum Request {
     },
     /// The gateway's listening socket. Answered with [`Gateway`] and one descriptor.
     Gateway {},
+    /// Keep a zygote of this kind: start it, or replace one of another kind. Answered with
+    /// [`ZygoteView`] at once; what becomes of it comes as [`Event::Zygote`].
+    Zygote(Box<ZygoteSpec>),
     /// Stop the server, then all jobs, then the keeper itself.
     Shutdown {},
 }
 
 impl Request {
     /// Every method this build knows.
-    const METHODS: [&str; 14] = [
+    const METHODS: [&str; 15] = [
         "hello", "spawn", "jobs", "attach", "detach", "write", "deliver", "resize", "signal",
-        "stop", "forget", "set_meta", "gateway", "shutdown",
+        "stop", "forget", "set_meta", "gateway", "zygote", "shutdown",
     ];
 }
 
@@ -158,6 +162,9 @@ pub struct JobSpec {
     /// The server's own notes, stored and never read by the keeper.
     #[serde(default)]
     pub meta: String,
+    /// Where its process comes from.
+    #[serde(default)]
+    pub origin: Origin,
 }
 
 /// Where a job's output goes. Its standard input is the pty, or nothing.
@@ -200,7 +207,8 @@ pub enum JobSignal {
 pub struct JobView {
     /// Its name.
     pub id: JobId,
-    /// Process id of its main process, which is also its session and process group.
+    /// Process id of its main process, which is also its session and process group; 0 before it
+    /// is forked.
     pub pid: i32,
     /// Where its output goes; a pty with its present size.
     pub output: Output,
@@ -231,6 +239,16 @@ pub struct JobExit {
     pub timed_out: bool,
     /// When it ended, milliseconds since the Unix epoch.
     pub at_ms: u64,
+    /// Processor time of its main process and of those that it waited for, milliseconds.
+    #[serde(default)]
+    pub cpu_ms: u64,
+    /// Most memory that its main process, or one that it waited for, held at a time, in KiB
+    /// (resident: shared pages count fully).
+    #[serde(default)]
+    pub peak_kib: u64,
+    /// Why it never had a process.
+    #[serde(default)]
+    pub refused: Option<String>,
 }
 
 impl JobExit {
@@ -307,6 +325,18 @@ pub enum Event {
         /// How.
         exit: JobExit,
     },
+    /// A job was forked and has a process now.
+    JobStarted {
+        /// Which job.
+        job: JobId,
+        /// Its process.
+        pid: i32,
+    },
+    /// The zygote is in another state.
+    Zygote {
+        /// Which.
+        zygote: ZygoteState,
+    },
 }
 
 /// Why a request was refused.
@@ -356,6 +386,8 @@ pub enum RefusalKind {
     SystemFailed,
     /// The keeper is about to end.
     ShuttingDown,
+    /// There is no zygote that could fork.
+    NoZygote,
     /// A situation that this build does not know.
     #[serde(other)]
     Other,
@@ -541,6 +573,7 @@ mod tests {
             nice: 3,
             time_limit: Some(Duration::from_millis(1_500)),
             meta: "{}".into(),
+            origin: Origin::Program,
         }
     }
 
@@ -582,6 +615,12 @@ mod tests {
                 meta: "m".into(),
             },
             Request::Gateway {},
+            Request::Zygote(Box::new(ZygoteSpec {
+                argv: vec!["python3".into(), "zygote.py".into()],
+                env: BTreeMap::new(),
+                cwd: "/".into(),
+                log: "/log".into(),
+            })),
             Request::Shutdown {},
         ];
         assert_eq!(requests.len(), Request::METHODS.len());

@@ -1,22 +1,26 @@
 //! All that the keeper knows, and what it does about it. One owner, one thread, no locks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
+use rustix::process::{Pid, Signal};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::connection::Asked;
-use super::job::{Job, Life, Owner};
+use super::job::{Job, Life, Owner, Wanted};
 use super::leftovers::kill_leftovers;
 use super::options::SERVER_STOP_CODE;
+use super::platform::{self, Reaped};
 use super::process::ExitReason;
 use super::protocol::{Event, JobExit, JobId};
 use super::server_child::ServerChild;
+use super::zygote::Zygote;
 use crate::core::Epoch;
 
 /// Events that may wait for a connection; one that lets more wait is taken for dead.
@@ -43,6 +47,9 @@ pub(super) struct Keeper {
     deadline_count: u64,
     pub(super) tasks: JoinSet<Finished>,
     phase: Phase,
+    pub(super) zygote: Zygote,
+    /// Adopted children that ended before the answer that would have said whose they are.
+    pub(super) strays: VecDeque<Reaped>,
 }
 
 /// An accepted connection.
@@ -60,16 +67,33 @@ pub(super) enum Finished {
     /// A connection has ended.
     Connection(u64),
     /// Nothing is left of a job.
-    Leftovers { job: JobId, pid: Pid },
+    Leftovers { job: JobId, number: u64 },
 }
 
-/// Something that is due at a certain time. A process id tells whether it still concerns the same.
+/// Something that is due at a certain time. A number tells whether it still concerns the same.
 #[derive(Debug)]
 pub(super) enum Due {
-    TimeLimit { job: JobId, pid: Pid },
-    KillJob { job: JobId, pid: Pid },
-    KillServer { pid: Pid },
+    TimeLimit {
+        job: JobId,
+        number: u64,
+    },
+    KillJob {
+        job: JobId,
+        number: u64,
+    },
+    KillServer {
+        pid: Pid,
+    },
     StartServer,
+    StartZygote,
+    /// The zygote of this number has to be ready.
+    ZygoteReady {
+        number: u64,
+    },
+    /// This fork has to be answered.
+    Forked {
+        fork: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +110,7 @@ impl Keeper {
         gateway: TcpListener,
         gateway_address: SocketAddr,
         server: ServerChild,
+        zygote: Zygote,
     ) -> Self {
         Self {
             owner,
@@ -100,6 +125,8 @@ impl Keeper {
             deadline_count: 0,
             tasks: JoinSet::new(),
             phase: Phase::Running,
+            zygote,
+            strays: VecDeque::new(),
         }
     }
 
@@ -139,7 +166,7 @@ impl Keeper {
     pub(super) fn joined(&mut self, finished: Result<Finished, JoinError>) {
         match finished {
             Ok(Finished::Connection(connection)) => self.connection_ended(connection),
-            Ok(Finished::Leftovers { job, pid }) => self.job_ended(&job, pid),
+            Ok(Finished::Leftovers { job, number }) => self.job_ended(&job, number),
             Err(error) if error.is_cancelled() => {}
             Err(error) => tracing::error!(%error, "a task of the keeper failed"),
         }
@@ -162,54 +189,72 @@ impl Keeper {
     /// Reaps every child that has ended, its own and the adopted ones.
     pub(super) fn reap(&mut self) {
         loop {
-            match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => self.reaped(pid, status),
-                Err(rustix::io::Errno::INTR) => {}
+            match platform::reap() {
+                Ok(Some(reaped)) => self.reaped(reaped),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Ok(None) | Err(_) => return,
             }
         }
     }
 
-    fn reaped(&mut self, pid: Pid, status: WaitStatus) {
-        if self.server.pid == Some(pid) {
+    fn reaped(&mut self, reaped: Reaped) {
+        if self.server.pid == Some(reaped.pid) {
             self.server.pid = None;
-            self.server_ended(status);
+            self.server_ended(reaped.status);
             return;
         }
-        let is_main = |job: &&mut Job| job.pid == pid && matches!(job.life, Life::Running);
-        let Some(job) = self.jobs.values_mut().find(is_main) else {
-            return;
-        };
-        let exit = job.exit(status);
-        let id = job.view().id;
-        job.life = Life::Ending(exit);
+        if self.zygote.reaped(reaped.pid, &reaped.status.to_string()) {
+            return self.zygote_may_be_over();
+        }
+        let is_main =
+            |job: &&mut Job| job.pid == Some(reaped.pid) && matches!(job.life, Life::Running);
+        match self.jobs.values_mut().find(is_main) {
+            Some(job) => {
+                job.life = Life::Ending(job.exit(&reaped));
+                let (id, number) = (job.view().id, job.number);
+                self.end_leftovers(reaped.pid, id, number);
+            }
+            None => self.keep_stray(reaped),
+        }
+    }
+
+    /// Nothing of an ended job stays.
+    fn end_leftovers(&mut self, session: Pid, id: JobId, number: u64) {
         let nonce = self.owner.nonce.clone();
         self.tasks.spawn_blocking(move || {
-            let killed = kill_leftovers(pid, &id, &nonce);
+            let killed = kill_leftovers(session, &id, &nonce);
             if killed > 0 {
                 tracing::info!(job = id, killed, "processes of an ended job were killed");
             }
-            Finished::Leftovers { job: id, pid }
+            Finished::Leftovers { job: id, number }
         });
     }
 
-    fn job_ended(&mut self, id: &str, pid: Pid) {
-        let Some(job) = self.jobs.get_mut(id).filter(|job| job.pid == pid) else {
+    fn job_ended(&mut self, id: &str, number: u64) {
+        let Some(job) = self.jobs.get_mut(id).filter(|job| job.number == number) else {
             return;
         };
         let Life::Ending(exit) = &job.life else {
             return;
         };
         let exit = exit.clone();
-        job.life = Life::Ended(exit.clone());
-        self.report_exit(id, &exit);
+        self.end_job(id, &exit);
     }
 
-    fn report_exit(&mut self, id: &str, exit: &JobExit) {
-        let event = Event::JobExited {
+    /// Nothing is left of a job: everybody is told.
+    pub(super) fn end_job(&mut self, id: &str, exit: &JobExit) {
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        job.life = Life::Ended(exit.clone());
+        self.report(&Event::JobExited {
             job: id.to_owned(),
             exit: exit.clone(),
-        };
+        });
+    }
+
+    /// Tells every connection that said hello.
+    pub(super) fn report(&mut self, event: &Event) {
         let mut stuck = Vec::new();
         for (number, connection) in &self.connections {
             let told = connection
@@ -225,19 +270,19 @@ impl Keeper {
         }
     }
 
-    fn server_ended(&mut self, status: WaitStatus) {
+    fn server_ended(&mut self, status: ExitStatus) {
         tracing::info!(
-            code = status.exit_status(),
-            signal = status.terminating_signal(),
+            code = status.code(),
+            signal = status.signal(),
             "the server has ended"
         );
         match self.phase {
             Phase::StoppingServer(reason) => self.stop_jobs(reason),
             Phase::StoppingJobs(_) => {}
-            Phase::Running if status.exit_status() == Some(i32::from(SERVER_STOP_CODE)) => {
+            Phase::Running if status.code() == Some(i32::from(SERVER_STOP_CODE)) => {
                 self.stop_jobs(ExitReason::ServerStopped);
             }
-            Phase::Running if self.server.was_killed_at_work(status.terminating_signal()) => {
+            Phase::Running if self.server.was_killed_at_work(status.signal()) => {
                 self.when_due(Instant::now(), Due::StartServer);
             }
             Phase::Running => self.start_server_later(),
@@ -277,6 +322,7 @@ impl Keeper {
 
     fn stop_jobs(&mut self, reason: ExitReason) {
         self.phase = Phase::StoppingJobs(reason);
+        self.zygote.end("the keeper stops");
         let ids: Vec<JobId> = self.jobs.keys().cloned().collect();
         for id in ids {
             self.stop_job(&id, Signal::TERM, JOB_GRACE);
@@ -285,24 +331,20 @@ impl Keeper {
 
     /// Signals a running job now and kills it after `grace`.
     pub(super) fn stop_job(&mut self, id: &str, signal: Signal, grace: Duration) {
-        let Some(job) = self
-            .jobs
-            .get(id)
-            .filter(|job| matches!(job.life, Life::Running))
-        else {
+        let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
+        if let Life::Forking(wanted) = &mut job.life {
+            *wanted = Wanted::NoMore;
+        }
+        if !matches!(job.life, Life::Running) {
+            return;
+        }
         if let Err(error) = job.signal(signal) {
             tracing::warn!(%error, job = id, "cannot send a signal");
         }
-        let pid = job.pid;
-        self.when_due(
-            Instant::now() + grace,
-            Due::KillJob {
-                job: id.to_owned(),
-                pid,
-            },
-        );
+        let (job, number) = (id.to_owned(), job.number);
+        self.when_due(Instant::now() + grace, Due::KillJob { job, number });
     }
 
     /// Notes what is to be done at `at`.
@@ -331,16 +373,16 @@ impl Keeper {
 
     fn act(&mut self, due: Due) {
         match due {
-            Due::TimeLimit { job: id, pid } => {
-                let job = self.jobs.get_mut(&id).filter(|job| job.pid == pid);
+            Due::TimeLimit { job: id, number } => {
+                let job = self.jobs.get_mut(&id).filter(|job| job.number == number);
                 let Some(job) = job.filter(|job| matches!(job.life, Life::Running)) else {
                     return;
                 };
                 job.timed_out = true;
                 self.stop_job(&id, Signal::TERM, JOB_GRACE);
             }
-            Due::KillJob { job: id, pid } => {
-                let job = self.jobs.get(&id).filter(|job| job.pid == pid);
+            Due::KillJob { job: id, number } => {
+                let job = self.jobs.get(&id).filter(|job| job.number == number);
                 // If it has ended meanwhile there is nothing to kill.
                 drop(job.map(|job| job.signal(Signal::KILL)));
             }
@@ -349,6 +391,9 @@ impl Keeper {
             }
             Due::KillServer { .. } => {}
             Due::StartServer => self.start_server(),
+            Due::StartZygote => self.start_zygote(),
+            Due::ZygoteReady { number } => self.expect_ready(number),
+            Due::Forked { fork } => self.expect_forked(fork),
         }
     }
 }

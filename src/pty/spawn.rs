@@ -10,6 +10,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use portable_pty::{CommandBuilder, MasterPty, PtySize, native_pty_system};
+use rustix::fs::{self, Mode, OFlags};
 
 use super::size::Size;
 
@@ -68,6 +69,29 @@ pub fn spawn(
     Ok(SpawnedPty { pid, master })
 }
 
+/// A terminal that no program has yet.
+#[derive(Debug)]
+pub struct OpenedPty {
+    /// Our side, non-blocking.
+    pub master: OwnedFd,
+    /// The program's side.
+    pub slave: OwnedFd,
+}
+
+/// Opens a terminal for a program that is not started from here.
+pub fn open(size: Size) -> Result<OpenedPty, SpawnError> {
+    let failed = |error: &dyn std::fmt::Display| SpawnError::Failed(error.to_string());
+    let pair = native_pty_system()
+        .openpty(pty_size(size))
+        .map_err(|error| failed(&error))?;
+    let master = duplicate(pair.master.as_ref()).map_err(SpawnError::Descriptor)?;
+    let name = pair.master.tty_name();
+    let name = name.ok_or_else(|| failed(&"the terminal has no name"))?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let slave = fs::open(name, flags, Mode::empty()).map_err(|error| failed(&error))?;
+    Ok(OpenedPty { master, slave })
+}
+
 /// Changes the size of the terminal behind `master`; its program gets `SIGWINCH`.
 pub fn resize(master: BorrowedFd<'_>, size: Size) -> io::Result<()> {
     let size = size.clamped();
@@ -105,7 +129,7 @@ fn duplicate(master: &dyn MasterPty) -> io::Result<OwnedFd> {
     // SAFETY: the descriptor is open and stays so as long as `master` is borrowed.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     let master = rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?;
-    let flags = rustix::fs::fcntl_getfl(&master)?;
-    rustix::fs::fcntl_setfl(&master, flags | rustix::fs::OFlags::NONBLOCK)?;
+    let flags = fs::fcntl_getfl(&master)?;
+    fs::fcntl_setfl(&master, flags | OFlags::NONBLOCK)?;
     Ok(master)
 }

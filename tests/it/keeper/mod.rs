@@ -2,6 +2,7 @@
 
 mod deaths;
 mod doors;
+mod forks;
 mod jobs;
 mod squad;
 mod terminals;

@@ -17,7 +17,8 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 use warpsquad::core::Epoch;
 use warpsquad::keeper::{
-    AttachedPty, JobExit, JobSpec, KeeperClient, KeeperOptions, Output, RefusalKind, sweep_orphans,
+    AttachedPty, JobExit, JobSpec, KeeperClient, KeeperOptions, Origin, Output, RefusalKind,
+    sweep_orphans,
 };
 
 pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_warpsquad");
@@ -76,6 +77,7 @@ impl Squad {
             nice: 0,
             time_limit: None,
             meta: String::new(),
+            origin: Origin::Program,
         }
     }
 
