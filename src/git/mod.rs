@@ -27,6 +27,7 @@ mod propose;
 mod prune;
 mod refs;
 mod repository;
+mod spare;
 mod status;
 mod submodules;
 mod worktree;

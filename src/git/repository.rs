@@ -73,23 +73,13 @@ impl Repository {
             });
         }
         check_version(&git, path).await?;
-        let is_bare = rev_parse(&git, path, &["--is-bare-repository"]).await?;
-        let inside = rev_parse(&git, path, &["--is-inside-work-tree"]).await?;
+        let [is_bare, inside, common, git_dir, top, parent] = answers(&git, path).await?;
         if is_bare == "true" || inside != "true" {
             return Err(GitError::Bare {
                 path: path.to_owned(),
             });
         }
-        let absolute = ["--path-format=absolute"];
-        let ask = |what: &'static str| {
-            let words = [absolute[0], what];
-            let git = git.clone();
-            async move { rev_parse(&git, path, &words).await.map(PathBuf::from) }
-        };
-        let top = canonical(ask("--show-toplevel").await?);
-        let common = canonical(ask("--git-common-dir").await?);
-        let git_dir = canonical(ask("--git-dir").await?);
-        let parent = rev_parse(&git, path, &["--show-superproject-working-tree"]).await?;
+        let [top, common, git_dir] = [top, common, git_dir].map(|it| canonical(it.into()));
         let head = read_head(&git, &top).await?;
         Ok(Self {
             is_worktree: git_dir != common,
@@ -198,24 +188,20 @@ impl Repository {
 
 /// Reads `HEAD` of the checkout at `top`.
 pub(super) async fn read_head(git: &Git, top: &Path) -> Result<Head, GitError> {
-    let commit = git
+    let output = git
         .read(top)
-        .args(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])
+        .args(["rev-parse", "--quiet", "--revs-only", "HEAD^{commit}"])
+        .args(["--symbolic-full-name", "HEAD"])
         .output()
         .await?;
-    if !commit.is_success() {
+    let text = output.text();
+    let Some((commit, name)) = text.split_once('\n').filter(|_| output.is_success()) else {
         return Err(GitError::Unborn {
             path: top.to_owned(),
         });
-    }
-    let commit = commit.text();
-    let branch = git
-        .read(top)
-        .args(["symbolic-ref", "--quiet", "HEAD"])
-        .output()
-        .await?
-        .text();
-    Ok(match branch.strip_prefix("refs/heads/") {
+    };
+    let commit = commit.to_owned();
+    Ok(match name.strip_prefix("refs/heads/") {
         Some(name) => Head::Branch {
             name: name.to_owned(),
             commit,
@@ -227,6 +213,36 @@ pub(super) async fn read_head(git: &Git, top: &Path) -> Result<Head, GitError> {
 /// The path with links resolved, as it is when it does not exist.
 pub(super) fn canonical(path: PathBuf) -> PathBuf {
     path.canonicalize().unwrap_or(path)
+}
+
+/// Whether the repository is bare, whether `path` is inside a checkout, the common folder, git's
+/// own folder, the top folder, and the checkout of which this is a submodule (or nothing): all
+/// from one process.
+async fn answers(git: &Git, path: &Path) -> Result<[String; 6], GitError> {
+    let words = [
+        "--path-format=absolute",
+        "--is-bare-repository",
+        "--is-inside-work-tree",
+        "--git-common-dir",
+        "--git-dir",
+        "--show-toplevel",
+        "--show-superproject-working-tree",
+    ];
+    let text = rev_parse(git, path, &words).await?;
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    if lines.len() == words.len() - 2 {
+        lines.push(String::new());
+    }
+    lines
+        .try_into()
+        .map_err(|lines: Vec<String>| GitError::Failed {
+            command: "rev-parse".into(),
+            code: None,
+            stderr: format!(
+                "{} lines came instead of six: a folder's name has a line break",
+                lines.len()
+            ),
+        })
 }
 
 async fn rev_parse(git: &Git, path: &Path, words: &[&str]) -> Result<String, GitError> {

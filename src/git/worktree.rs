@@ -129,7 +129,7 @@ impl Repository {
     }
 
     /// The first name that is free, or at the base and checked out nowhere: a killed try of ours.
-    async fn free_branch(&self, request: &WorktreeRequest) -> Result<String, GitError> {
+    pub(super) async fn free_branch(&self, request: &WorktreeRequest) -> Result<String, GitError> {
         let first = branch_name(request.task, request.attempt, &request.slug);
         let mut name = first.clone();
         let mut number = 1;
@@ -261,7 +261,7 @@ impl Repository {
     }
 
     /// Aider's own files are never work. Written once, where git keeps what only this clone ignores.
-    async fn exclude_aider(&self) -> Result<(), GitError> {
+    pub(super) async fn exclude_aider(&self) -> Result<(), GitError> {
         let file = self.common.join("info").join("exclude");
         let text = match tokio::fs::read_to_string(&file).await {
             Ok(text) => text,
