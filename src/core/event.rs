@@ -61,6 +61,9 @@ pub enum TaskEvent {
     Prepared {
         /// The worktree.
         workplace: Workplace,
+        /// The job of the spare that was taken with it.
+        #[serde(default)]
+        job: Option<String>,
     },
     /// A fault that is not the task's sent it back to the queue.
     Held {
@@ -154,6 +157,17 @@ pub enum TaskEvent {
         /// The answer.
         answer: String,
     },
+    /// The process of an attempt's agent is gone, whatever came of the task.
+    AgentEnded {
+        /// The attempt.
+        number: u32,
+        /// How, in words.
+        how: String,
+        /// Processor time of it and of what it waited for, milliseconds.
+        cpu_ms: u64,
+        /// Most memory that it held (shared pages count fully), KiB.
+        peak_kib: u64,
+    },
     /// Tokens were used.
     Used {
         /// How many.
@@ -190,6 +204,7 @@ impl TaskEvent {
             Self::Seen => "seen",
             Self::QuestionAsked { .. } => "asked",
             Self::QuestionAnswered { .. } => "answered",
+            Self::AgentEnded { .. } => "left by its agent",
             Self::Used { .. } => "charged",
         }
     }
@@ -214,6 +229,22 @@ pub enum SquadEvent {
     CatalogueChanged {
         /// What changed, in words.
         what: String,
+    },
+    /// Agents cannot be forked: they start cold.
+    ForkingFailed {
+        /// Why.
+        why: String,
+    },
+    /// Agents are forked again.
+    ForkingResumed,
+    /// Another number of agents may work.
+    LimitChanged {
+        /// So many before.
+        before: u16,
+        /// So many now.
+        limit: u16,
+        /// Why.
+        why: String,
     },
     /// A keeper died and was replaced.
     KeeperLost {

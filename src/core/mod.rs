@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod event;
 pub mod ids;
 pub mod model;
+pub mod pool;
 pub mod settings;
 pub mod task;
 pub mod time;

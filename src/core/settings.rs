@@ -37,7 +37,14 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AgentSettings {
     /// Agents working at a time. Default 4.
-    pub max: u16,
+    pub max: MaxAgents,
+    /// Agents made ahead, at their prompt in a prepared worktree, on top of those that work.
+    /// Default 2.
+    pub spare: u16,
+    /// Fork agents from one process that has imported Aider. Default on.
+    pub fork: bool,
+    /// Forks after which that process is replaced by a fresh one. Default 500.
+    pub recycle: u32,
     /// Command that starts Aider instead of the private installation: a Python interpreter with
     /// Aider importable. Default: the private one made by `warpsquad setup`.
     pub python: Option<String>,
@@ -61,7 +68,10 @@ pub struct AgentSettings {
 impl Default for AgentSettings {
     fn default() -> Self {
         Self {
-            max: 4,
+            max: MaxAgents::Fixed(4),
+            spare: 2,
+            fork: true,
+            recycle: 500,
             python: None,
             columns: 120,
             rows: 40,
@@ -71,6 +81,31 @@ impl Default for AgentSettings {
             map_tokens: 1_024,
             answers: BTreeMap::new(),
         }
+    }
+}
+
+/// How many agents work at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxAgents {
+    /// Always up to so many.
+    Fixed(u16),
+    /// As many as add throughput, 1 to [`AUTO_MAX`](super::pool::AUTO_MAX).
+    Auto,
+}
+
+impl MaxAgents {
+    /// The most there can be.
+    pub fn ceiling(self) -> u16 {
+        match self {
+            Self::Fixed(count) => count,
+            Self::Auto => super::pool::AUTO_MAX,
+        }
+    }
+}
+
+impl Default for MaxAgents {
+    fn default() -> Self {
+        Self::Fixed(0)
     }
 }
 
@@ -199,6 +234,9 @@ pub struct EndpointSettings {
     pub name: String,
     /// Base URL, `http://127.0.0.1:11434`.
     pub url: String,
+    /// Requests of one model that it serves at a time (`OLLAMA_NUM_PARALLEL`), which its API does
+    /// not tell; 1 where nothing is said.
+    pub parallel: Option<u16>,
 }
 
 /// `[discovery]`: how often endpoints are asked.

@@ -325,6 +325,23 @@ pub struct Attempt {
     pub head: Option<String>,
     /// Why it ended, when it did not end well.
     pub failure: Option<String>,
+    /// The job of the spare that it took; none when an agent was started for it.
+    #[serde(default)]
+    pub job: Option<String>,
+    /// What its agent's process took; none while it runs.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+}
+
+/// What a process took, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// How it ended, in words.
+    pub exit: String,
+    /// Processor time of it and of what it waited for, milliseconds.
+    pub cpu_ms: u64,
+    /// Most memory that it held (shared pages count fully), KiB.
+    pub peak_kib: u64,
 }
 
 /// A task and its whole state.

@@ -5,7 +5,7 @@
 //! Invariant: pure.
 
 use super::event::TaskEvent;
-use super::task::{Attempt, Task, TaskState};
+use super::task::{Attempt, Task, TaskState, Usage};
 use super::time::Timestamp;
 
 /// The state after `event`, or `None` when it cannot happen now.
@@ -60,6 +60,7 @@ pub(super) fn next_state(task: &Task, event: &TaskEvent) -> Option<TaskState> {
             | E::Seen
             | E::QuestionAsked { .. }
             | E::QuestionAnswered { .. }
+            | E::AgentEnded { .. }
             | E::Used { .. },
         ) => Some(now),
         _ => None,
@@ -92,6 +93,8 @@ fn enter_attempt(task: &mut Task, event: &TaskEvent, next: TaskState, now: Times
                 settled: None,
                 head: None,
                 failure: None,
+                job: None,
+                usage: None,
             });
             requeue(task, None);
         }
@@ -141,7 +144,8 @@ fn enter_attempt(task: &mut Task, event: &TaskEvent, next: TaskState, now: Times
 /// The part of an event that concerns the work and its result.
 fn enter_result(task: &mut Task, event: &TaskEvent, now: Timestamp) {
     match event {
-        TaskEvent::Prepared { workplace } => {
+        TaskEvent::Prepared { workplace, job } => {
+            on_attempt(task, |attempt| attempt.job.clone_from(job));
             task.spec.base_commit.clone_from(&workplace.base_commit);
             task.workplace = Some(workplace.clone());
         }
@@ -186,6 +190,22 @@ fn enter_result(task: &mut Task, event: &TaskEvent, now: Timestamp) {
         }
         TaskEvent::ArchiveFailed { why } => task.why = Some(why.clone()),
         TaskEvent::Seen => task.unseen = false,
+        TaskEvent::AgentEnded {
+            number,
+            how,
+            cpu_ms,
+            peak_kib,
+        } => {
+            let usage = Usage {
+                exit: how.clone(),
+                cpu_ms: *cpu_ms,
+                peak_kib: *peak_kib,
+            };
+            let attempt = task.attempts.iter_mut().find(|it| it.number == *number);
+            if let Some(attempt) = attempt {
+                attempt.usage = Some(usage);
+            }
+        }
         TaskEvent::Used { tokens } => task.tokens.add(*tokens),
         _ => {}
     }

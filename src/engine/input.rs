@@ -10,6 +10,7 @@ use crate::core::agent::AgentReport;
 use crate::core::catalogue::Catalogue;
 use crate::core::command::Request;
 use crate::core::event::SquadEvent;
+use crate::core::pool::{PoolReport, SpareOrder};
 use crate::core::settings::MergeStrategy;
 use crate::core::task::{Task, Tokens, Workplace};
 use crate::core::verify::VerifyReport;
@@ -47,6 +48,15 @@ pub enum Input {
     },
     /// Aider's installation is new.
     Installation(Installation),
+    /// How busy the machine is.
+    Machine {
+        /// Load average of one minute per processor.
+        load_per_core: f32,
+        /// Memory that is available, KiB.
+        free_kib: u64,
+    },
+    /// The pool of agents is new.
+    Pool(PoolReport),
     /// Something of the squad as a whole.
     Squad(SquadEvent),
     /// A moment that `State::deadline` named has come.
@@ -57,7 +67,12 @@ pub enum Input {
 #[derive(Debug, Clone)]
 pub enum Fact {
     /// The worktree is ready.
-    Prepared(Workplace),
+    Prepared {
+        /// The worktree.
+        workplace: Workplace,
+        /// The job of the spare that was taken with it.
+        job: Option<String>,
+    },
     /// The agent says what it does.
     Reported(AgentReport),
     /// The prompt is in Aider's hands.
@@ -99,6 +114,15 @@ pub enum Fact {
     },
     /// A model request ended.
     Used(Tokens),
+    /// The agent's process is gone, whatever came of its task.
+    Ended {
+        /// How, in words.
+        how: String,
+        /// Processor time of it and of what it waited for, milliseconds.
+        cpu_ms: u64,
+        /// Most memory that it held, KiB.
+        peak_kib: u64,
+    },
 }
 
 /// What happened to a task outside its attempts.
@@ -121,6 +145,8 @@ pub enum TaskFact {
 /// Something to be done outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
+    /// Have these agents made ahead, and no others.
+    KeepSpares(Vec<SpareOrder>),
     /// Make the worktree usable.
     Prepare(Arc<Task>),
     /// Start or adopt the agent, deliver the prompt, watch it.

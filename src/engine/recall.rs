@@ -40,6 +40,8 @@ pub(super) fn recall(
         Input::Attempt { .. }
         | Input::Catalogue { .. }
         | Input::Installation(_)
+        | Input::Pool(_)
+        | Input::Machine { .. }
         | Input::Squad(_)
         | Input::Tick => Ok(()),
     }

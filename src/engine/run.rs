@@ -310,10 +310,12 @@ impl<J: Journal> EngineLoop<J> {
         match input {
             Input::Catalogue { catalogue, .. } => self.state.catalogue = catalogue,
             Input::Installation(installation) => self.state.installation = installation,
+            Input::Pool(pool) => self.state.pool = pool,
             Input::Command(_)
             | Input::Attempt { .. }
             | Input::Task { .. }
             | Input::Squad(_)
+            | Input::Machine { .. }
             | Input::Tick => {}
         }
         None
@@ -396,6 +398,8 @@ impl<J: Journal> EngineLoop<J> {
         self.state.catalogue = old.catalogue;
         self.state.installation = old.installation;
         self.state.reports = old.reports;
+        self.state.pool = old.pool;
+        self.state.auto = old.auto;
         Ok(())
     }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use crate::core::agent::AgentReport;
 use crate::core::catalogue::Catalogue;
+use crate::core::endpoint::EndpointName;
 use crate::core::event::Event;
-use crate::core::settings::{ModelSettings, TaskSettings};
+use crate::core::pool::{AutoLimit, PoolReport, SpareOrder};
+use crate::core::settings::{MaxAgents, ModelSettings, TaskSettings};
 use crate::core::task::{Task, TaskState};
 use crate::core::{AgentSlot, Epoch, TaskId, Timestamp};
 
@@ -22,8 +24,12 @@ pub(super) const EVENTS_KEPT: usize = 200;
 /// The settings the engine decides by.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EngineSettings {
-    /// Slots.
-    pub slots: u16,
+    /// Agents working at a time.
+    pub max: MaxAgents,
+    /// Requests that an endpoint serves at a time, where that is known.
+    pub parallel: BTreeMap<EndpointName, u16>,
+    /// Agents made ahead.
+    pub spares: u16,
     /// Retry policy and limits.
     pub tasks: TaskSettings,
     /// Models.
@@ -57,6 +63,18 @@ pub struct State {
     pub reports: BTreeMap<AgentSlot, AgentReport>,
     /// Endpoints and models.
     pub catalogue: Arc<Catalogue>,
+    /// What the pool of agents says of itself.
+    pub pool: PoolReport,
+    /// Spares that were asked for.
+    pub spares: Vec<SpareOrder>,
+    /// How many agents may work, where that is not fixed.
+    pub auto: AutoLimit,
+    /// Load average of one minute per processor.
+    pub load_per_core: f32,
+    /// Memory that is available, KiB.
+    pub free_kib: Option<u64>,
+    /// A spare for what was assigned last.
+    pub last_order: Option<SpareOrder>,
     /// Whether Aider is there.
     pub installation: Installation,
     /// Why queued tasks are not assigned.
@@ -95,10 +113,25 @@ impl State {
     pub fn free_slots(&self) -> Vec<AgentSlot> {
         let held: BTreeSet<AgentSlot> =
             self.tasks.values().filter_map(|task| task.slot()).collect();
-        (1..=self.settings.slots)
+        (1..=self.limit())
             .map(AgentSlot)
             .filter(|slot| !held.contains(slot))
             .collect()
+    }
+
+    /// Agents that may work now.
+    pub fn limit(&self) -> u16 {
+        match self.settings.max {
+            MaxAgents::Fixed(count) => count,
+            MaxAgents::Auto => self.auto.limit(),
+        }
+    }
+
+    /// Slots to show: those that may be used, and those that still are.
+    fn slots(&self) -> u16 {
+        let held = self.tasks.values().filter_map(|task| task.slot());
+        let highest = held.map(|slot| slot.0).max().unwrap_or(0);
+        self.limit().max(highest)
     }
 
     /// The task that holds `slot`.
@@ -131,8 +164,14 @@ impl State {
     pub fn deadline(&self) -> Option<Timestamp> {
         self.unfinished()
             .flat_map(|task| self.deadlines(task))
+            .chain(self.auto_deadline())
             .filter(|moment| *moment > self.now)
             .min()
+    }
+
+    fn auto_deadline(&self) -> Option<Timestamp> {
+        let is_auto = self.settings.max == MaxAgents::Auto;
+        self.auto.deadline().filter(|_| is_auto)
     }
 
     fn deadlines(&self, task: &Task) -> impl Iterator<Item = Timestamp> {
@@ -176,11 +215,12 @@ impl State {
             demo: self.settings.demo,
             installation: self.installation.clone(),
             store_fault,
-            agents: (1..=self.settings.slots)
+            agents: (1..=self.slots())
                 .map(|n| self.agent_view(AgentSlot(n)))
                 .collect(),
             tasks: self.tasks.values().cloned().collect(),
             waiting: self.waiting.clone(),
+            pool: self.pool.clone(),
             catalogue: Arc::clone(&self.catalogue),
             events: self.events.iter().cloned().collect(),
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::agent::AgentReport;
 use crate::core::catalogue::Catalogue;
 use crate::core::event::Event;
+use crate::core::pool::PoolReport;
 use crate::core::task::{Task, TaskState};
 use crate::core::{AgentSlot, Epoch, TaskId, Timestamp};
 
@@ -37,6 +38,8 @@ pub struct View {
     pub tasks: Vec<Arc<Task>>,
     /// Why a queued task is not assigned, where it is not the queue alone.
     pub waiting: BTreeMap<TaskId, String>,
+    /// What the pool of agents says of itself.
+    pub pool: PoolReport,
     /// Endpoints, models, residency.
     pub catalogue: Arc<Catalogue>,
     /// The last events, oldest first.

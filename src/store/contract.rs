@@ -170,7 +170,10 @@ fn every_kind_of_event_comes_back_as_it_was(place: &impl Place) {
             endpoint: "e".into(),
             reason: why(),
         },
-        TaskEvent::Prepared { workplace },
+        TaskEvent::Prepared {
+            workplace,
+            job: None,
+        },
         TaskEvent::Held {
             why: why(),
             until: Timestamp(u64::from(u32::MAX) * 1_000),

@@ -346,6 +346,9 @@ fn kind_of(event: &SquadEvent) -> &'static str {
         SquadEvent::Paused => "paused",
         SquadEvent::Resumed => "resumed",
         SquadEvent::CatalogueChanged { .. } => "catalogue-changed",
+        SquadEvent::ForkingFailed { .. } => "forking-failed",
+        SquadEvent::LimitChanged { .. } => "limit-changed",
+        SquadEvent::ForkingResumed => "forking-resumed",
         SquadEvent::KeeperLost { .. } => "keeper-lost",
     }
 }

@@ -1,6 +1,7 @@
 //! `update`: one input changes the state and asks for effects. One function per noun.
 
 mod commands;
+mod pool;
 mod progress;
 mod schedule;
 mod submit;
@@ -55,12 +56,22 @@ pub fn update(state: &mut State, input: Input, now: Timestamp) -> Outcome {
             }
         }
         Input::Installation(installation) => step.state.installation = installation,
+        Input::Pool(pool) => pool::report(&mut step, pool),
+        Input::Machine {
+            load_per_core,
+            free_kib,
+        } => {
+            step.state.load_per_core = load_per_core;
+            step.state.free_kib = Some(free_kib);
+        }
         Input::Squad(event) => step.record_squad(event),
         Input::Tick => {}
     }
     schedule::due(&mut step);
+    pool::limit(&mut step);
     schedule::assign(&mut step);
     schedule::explain_blocked(&mut step);
+    pool::spares(&mut step);
     step.outcome
 }
 

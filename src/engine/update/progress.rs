@@ -30,12 +30,27 @@ pub(super) fn attempt(step: &mut Step<'_>, id: TaskId, number: u32, fact: Fact) 
         schedule::recorded(step, id, TaskEvent::Used { tokens });
         return;
     }
+    if let Fact::Ended {
+        how,
+        cpu_ms,
+        peak_kib,
+    } = fact
+    {
+        let event = TaskEvent::AgentEnded {
+            number,
+            how,
+            cpu_ms,
+            peak_kib,
+        };
+        schedule::recorded(step, id, event);
+        return;
+    }
     if task.attempt_number() != number {
         return;
     }
     match (task.state, fact) {
-        (TaskState::Assigned, Fact::Prepared(workplace)) => {
-            schedule::recorded(step, id, TaskEvent::Prepared { workplace });
+        (TaskState::Assigned, Fact::Prepared { workplace, job }) => {
+            schedule::recorded(step, id, TaskEvent::Prepared { workplace, job });
             step.proceed(id);
         }
         (TaskState::Running, Fact::Delivered) if !is_delivered(&task) => {

@@ -7,6 +7,7 @@ use crate::core::catalogue::{NoModel, pick_model};
 use crate::core::endpoint::EndpointName;
 use crate::core::event::TaskEvent;
 use crate::core::model::ModelName;
+use crate::core::pool::SpareOrder;
 use crate::core::task::{Task, TaskState};
 
 use super::super::input::Effect;
@@ -107,6 +108,8 @@ pub(super) fn assign(step: &mut Step<'_>) {
                     endpoint: endpoint.to_string(),
                 };
                 recorded(step, task.id, event);
+                let (endpoint, model) = (endpoint.to_string(), model.to_string());
+                step.state.last_order = Some(SpareOrder::of(&task.spec, &endpoint, &model));
                 step.state.reports.remove(&slot);
                 step.proceed(task.id);
             }
@@ -117,7 +120,10 @@ pub(super) fn assign(step: &mut Step<'_>) {
     }
 }
 
-fn choose_model(step: &Step<'_>, task: &Task) -> Result<(EndpointName, ModelName), NoModel> {
+pub(super) fn choose_model(
+    step: &Step<'_>,
+    task: &Task,
+) -> Result<(EndpointName, ModelName), NoModel> {
     let models = &step.state.settings.models;
     let wanted = task.spec.model.as_deref().map(ModelName::new);
     let default = models.default.as_deref().map(ModelName::new);
@@ -193,7 +199,7 @@ pub(super) fn explain_blocked(step: &mut Step<'_>) {
     step.state.waiting.extend(reasons);
 }
 
-fn queue(step: &Step<'_>) -> Vec<Arc<Task>> {
+pub(super) fn queue(step: &Step<'_>) -> Vec<Arc<Task>> {
     let mut queue: Vec<Arc<Task>> = step
         .state
         .unfinished()

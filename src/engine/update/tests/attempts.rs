@@ -14,7 +14,7 @@ fn a_prepared_worktree_starts_the_agent() {
     };
     // The user's uncommitted work is known as a commit once the worktree stands.
     after.spec.base_commit = workplace(1).base_commit;
-    when(squad([before]), fact(1, Fact::Prepared(workplace(1))))
+    when(squad([before]), fact(1, prepared(1)))
         .then(&[after], |now| vec![Effect::RunAgent(Arc::clone(&now[0]))]);
 }
 
@@ -45,10 +45,7 @@ fn a_fact_about_an_older_attempt_is_ignored() {
 #[test]
 fn a_fact_said_twice_or_of_an_unknown_task_is_ignored() {
     let running = under_way(1, TaskState::Running);
-    ignored(
-        std::slice::from_ref(&running),
-        fact(1, Fact::Prepared(workplace(2))),
-    );
+    ignored(std::slice::from_ref(&running), fact(1, prepared(2)));
     let mut delivered = running;
     delivered.attempts[0].delivered = Some(START);
     ignored(std::slice::from_ref(&delivered), fact(1, Fact::Delivered));

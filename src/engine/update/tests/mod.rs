@@ -13,6 +13,7 @@ use crate::core::catalogue::Catalogue;
 use crate::core::command::{Command, NewTask, RefusalKind, Request};
 use crate::core::endpoint::{Endpoint, EndpointHealth};
 use crate::core::model::Model;
+use crate::core::settings::MaxAgents;
 use crate::core::settings::{MergeStrategy, TaskSettings};
 use crate::core::task::{
     Attempt, Autonomy, Blocked, Mode, Priority, TaskSpec, TaskState, Workplace,
@@ -56,7 +57,7 @@ fn squad(tasks: impl IntoIterator<Item = Task>) -> State {
         .collect();
     State {
         settings: EngineSettings {
-            slots: 2,
+            max: MaxAgents::Fixed(2),
             tasks: TaskSettings::default(),
             ..Default::default()
         },
@@ -90,6 +91,13 @@ fn workplace(number: u64) -> Workplace {
     }
 }
 
+fn prepared(number: u64) -> Fact {
+    Fact::Prepared {
+        workplace: workplace(number),
+        job: None,
+    }
+}
+
 fn attempt(number: u32, slot: u16) -> Attempt {
     Attempt {
         number,
@@ -101,6 +109,8 @@ fn attempt(number: u32, slot: u16) -> Attempt {
         settled: None,
         head: None,
         failure: None,
+        job: None,
+        usage: None,
     }
 }
 

@@ -21,7 +21,7 @@ fn a_submitted_task_gets_the_first_free_slot_and_a_worktree() {
 #[test]
 fn priority_goes_before_age_and_age_before_nothing() {
     let mut state = squad([]);
-    state.settings.slots = 1;
+    state.settings.max = MaxAgents::Fixed(1);
     let urgent = TaskSpec {
         priority: Priority::High,
         ..prompt("c")
