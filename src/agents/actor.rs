@@ -25,6 +25,7 @@ use super::aider::cues::{AgentScreenState, CueParser};
 use super::aider::prompt;
 use super::launch::{self, Started};
 use super::settle::{self, Settled};
+use super::spares;
 use super::turn::{Step, Turn};
 use super::workshop::Workshop;
 
@@ -168,7 +169,13 @@ impl Actor {
             tracing::debug!(%job, %error, "the job could not be stopped");
         }
         match self.workshop.jobs.ended(job).await {
-            Ok(_) => drop(keeper.forget(job).await),
+            Ok(exit) => {
+                drop(keeper.forget(job).await);
+                spares::clear_files(&self.workshop, job).await;
+                if let Some(exit) = exit {
+                    self.say(launch::ended(&exit)).await;
+                }
+            }
             Err(error) => tracing::debug!(%job, %error, "the end of the job was not seen"),
         }
     }

@@ -1,5 +1,6 @@
 //! Starting an agent's job, or finding the one that a former server started.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,13 +10,17 @@ use tokio::sync::watch;
 use crate::core::catalogue::Catalogue;
 use crate::core::endpoint::EndpointName;
 use crate::core::model::{Capability, ModelName};
-use crate::core::task::{Attempt, Task, Workplace};
+use crate::core::pool::Binding;
+use crate::core::task::{Attempt, Task};
 use crate::core::traffic::Traffic;
+use crate::core::{AgentSlot, TaskId};
+use crate::engine::Fact;
 use crate::git::{GitError, Repository};
-use crate::keeper::{ClientError, JobSpec, Output};
+use crate::keeper::{ClientError, JobExit, JobSpec, Origin, Output, Spawned};
 
 use super::aider::flavour::{self, AgentPlan, Identity, UnusablePath};
 use super::aider::prompt::{self, Delivery};
+use super::jobs::Birth;
 use super::workshop::Workshop;
 
 /// `num_ctx` where nothing is configured, capped at the trained context.
@@ -30,6 +35,26 @@ pub struct AgentMeta {
     pub token: String,
     /// The endpoint's base URL.
     pub url: String,
+    /// What a spare was made for; none for an agent that was started for its task.
+    #[serde(default)]
+    pub spare: Option<SpareMeta>,
+}
+
+/// What is known of a spare beside its process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpareMeta {
+    /// What it is bound to.
+    pub binding: Binding,
+    /// Its worktree.
+    pub dir: PathBuf,
+    /// The commit its worktree was made at.
+    pub commit: String,
+    /// The settings and the launcher it was started with ([`Workshop::fingerprint`]).
+    #[serde(default)]
+    pub settings: String,
+    /// The attempt that took it.
+    #[serde(default)]
+    pub claim: Option<(TaskId, u32)>,
 }
 
 /// Puts `(token, url)` in force and tells what is seen of it.
@@ -89,81 +114,162 @@ pub(super) enum StartFault {
     Meta,
 }
 
-/// Id of the job of an attempt.
+/// Id of the job of an attempt: that of the spare it took, or one of its own.
 pub fn job_id(task: &Task) -> String {
-    format!("agent-{}-{}", task.id, task.attempt_number())
+    let taken = task.attempt().and_then(|attempt| attempt.job.clone());
+    taken.unwrap_or_else(|| format!("agent-{}-{}", task.id, task.attempt_number()))
+}
+
+/// Where agents are made: what they all need.
+#[derive(Debug, Clone)]
+pub(super) struct Nursery {
+    pub(super) workshop: Arc<Workshop>,
+    pub(super) access: GatewayAccess,
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) python: PathBuf,
+}
+
+/// What an agent is to be.
+pub(super) struct Newborn<'a> {
+    pub(super) job: String,
+    pub(super) binding: &'a Binding,
+    pub(super) worktree: &'a Path,
+    /// Where its private files lie.
+    pub(super) agent_dir: PathBuf,
+    /// The task it is started for; none for a spare.
+    pub(super) task: Option<&'a Task>,
+    /// What is remembered of a spare.
+    pub(super) spare: Option<SpareMeta>,
 }
 
 /// Starts the agent of the task's current attempt, or finds it.
 pub(super) async fn start(
-    workshop: &Workshop,
-    access: &GatewayAccess,
-    python: &Path,
-    catalogue: &Catalogue,
+    nursery: &Nursery,
     task: &Task,
-) -> Result<Started, StartFault> {
+) -> Result<(Started, Option<Birth>), StartFault> {
     let attempt = task.attempt().ok_or(StartFault::NoWorkplace)?;
     let text = task.follow_up.as_deref().unwrap_or(&task.spec.prompt);
-    let prompt = prompt::literal(text).map_err(|_empty| StartFault::EmptyPrompt)?;
     let id = job_id(task);
-    let known = workshop
-        .jobs
-        .keeper()
-        .jobs()
-        .await?
-        .into_iter()
-        .find(|job| job.id == id);
-    let (job, fresh) = if let Some(job) = known {
-        (job, false)
+    let keeper = nursery.workshop.jobs.keeper();
+    let known = keeper.jobs().await?.into_iter().find(|job| job.id == id);
+    let (job, birth) = if let Some(job) = known {
+        (job, None)
     } else {
-        let spec = fresh_spec(workshop, access, python, catalogue, task, attempt).await?;
-        let spawned = workshop.jobs.keeper().spawn(spec).await?;
-        (spawned.job, spawned.fresh)
+        let (spawned, birth) = fresh(nursery, task, attempt).await?;
+        (spawned.job, Some(birth))
     };
     let meta: AgentMeta = serde_json::from_str(&job.meta).map_err(|_bad| StartFault::Meta)?;
-    Ok(Started {
-        traffic: (access.admit)(&meta.token, &meta.url),
+    let prompt = if meta.spare.is_some() {
+        hand_over(&nursery.workshop, task, &id).await?;
+        prompt::handed_over(text)
+    } else {
+        prompt::literal(text)
+    };
+    let started = Started {
+        traffic: (nursery.access.admit)(&meta.token, &meta.url),
         job: id,
         nonce: meta.nonce,
         token: meta.token,
         pid: u32::try_from(job.pid).unwrap_or_default(),
-        fresh,
+        fresh: birth.is_some(),
         delivered: job.delivered.iter().any(|key| key == "prompt"),
-        prompt,
-    })
+        prompt: prompt.map_err(|_empty| StartFault::EmptyPrompt)?,
+    };
+    Ok((started, birth))
 }
 
-async fn fresh_spec(
-    workshop: &Workshop,
-    access: &GatewayAccess,
-    python: &Path,
-    catalogue: &Catalogue,
+/// What a spare is told of its task; its launcher reads it when the prompt comes.
+async fn hand_over(workshop: &Workshop, task: &Task, job: &str) -> Result<(), StartFault> {
+    let slot = task.attempt().map_or(0, |attempt| attempt.slot.0);
+    let dir = workshop.task_dir(task.id);
+    let agent_dir = workshop.agent_dir(job);
+    let environment = workshop.environment(task, AgentSlot(slot));
+    let own: BTreeMap<_, _> = environment
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("SQUAD_"))
+        .collect();
+    let (handover, subject) = (Handover::of(task, &dir, own)?, task.spec.title());
+    let text = serde_json::to_string(&handover).map_err(|error| StartFault::Files(error.into()))?;
+    tokio::fs::create_dir_all(&dir).await?;
+    tokio::fs::write(handover.subject, format!("{subject}\n")).await?;
+    let fresh = agent_dir.join("handover.json.new");
+    tokio::fs::write(&fresh, text).await?;
+    tokio::fs::rename(&fresh, agent_dir.join("handover.json")).await?;
+    Ok(())
+}
+
+/// The contents of `handover.json`.
+#[derive(Serialize)]
+struct Handover {
+    env: BTreeMap<String, String>,
+    agent_dir: PathBuf,
+    subject: PathBuf,
+    chat: PathBuf,
+    log: PathBuf,
+    files: Vec<PathBuf>,
+    read: Vec<PathBuf>,
+}
+
+impl Handover {
+    fn of(task: &Task, dir: &Path, env: BTreeMap<String, String>) -> Result<Self, StartFault> {
+        let workplace = task.workplace.as_ref().ok_or(StartFault::NoWorkplace)?;
+        let inside = |names: &[String]| names.iter().map(|name| workplace.dir.join(name)).collect();
+        Ok(Self {
+            env,
+            agent_dir: dir.to_owned(),
+            subject: dir.join("commit-subject"),
+            chat: dir.join("chat.md"),
+            log: dir.join("requests.log"),
+            files: inside(&task.spec.files),
+            read: inside(&task.spec.read),
+        })
+    }
+}
+
+async fn fresh(
+    nursery: &Nursery,
     task: &Task,
     attempt: &Attempt,
-) -> Result<JobSpec, StartFault> {
+) -> Result<(Spawned, Birth), StartFault> {
     let workplace = task.workplace.as_ref().ok_or(StartFault::NoWorkplace)?;
-    let endpoint = EndpointName(attempt.endpoint.clone());
-    let url = catalogue
+    let binding = Binding::of(&task.spec, &attempt.endpoint, &attempt.model);
+    let newborn = Newborn {
+        job: job_id(task),
+        binding: &binding,
+        worktree: &workplace.dir,
+        agent_dir: nursery.workshop.task_dir(task.id),
+        task: Some(task),
+        spare: None,
+    };
+    let spec = spec(nursery, newborn).await?;
+    Ok(nursery.workshop.jobs.start(spec).await?)
+}
+
+/// The job of a new agent; its token is in force.
+pub(super) async fn spec(nursery: &Nursery, newborn: Newborn<'_>) -> Result<JobSpec, StartFault> {
+    let endpoint = EndpointName(newborn.binding.endpoint.clone());
+    let url = nursery
+        .catalogue
         .endpoints
         .get(&endpoint)
         .map(|endpoint| endpoint.url.clone())
-        .ok_or_else(|| StartFault::NoEndpoint(attempt.endpoint.clone()))?;
+        .ok_or_else(|| StartFault::NoEndpoint(newborn.binding.endpoint.clone()))?;
     let meta = AgentMeta {
         nonce: secret()?,
         token: secret()?,
         url,
+        spare: newborn.spare.clone(),
     };
     // In force before the agent's first request, which may come before `spawn` returns.
-    drop((access.admit)(&meta.token, &meta.url));
-    let mut plan = plan(workshop, catalogue, task, attempt, workplace).await?;
-    python.clone_into(&mut plan.python);
+    drop((nursery.access.admit)(&meta.token, &meta.url));
+    let mut plan = plan(nursery, &newborn).await?;
     plan.nonce.clone_from(&meta.nonce);
-    plan.gateway_url = format!("{}/agent/{}", access.base, meta.token);
+    plan.gateway_url = format!("{}/agent/{}", nursery.access.base, meta.token);
     let launch = flavour::plan(&plan)?;
     launch.write()?;
-    let settings = &workshop.settings.agents;
+    let settings = &nursery.workshop.settings.agents;
     Ok(JobSpec {
-        id: job_id(task),
+        id: newborn.job,
         argv: launch.argv,
         env: launch.env,
         cwd: launch.cwd,
@@ -174,56 +280,60 @@ async fn fresh_spec(
         nice: 0,
         time_limit: None,
         meta: serde_json::to_string(&meta).map_err(|_bad| StartFault::Meta)?,
+        origin: Origin::Program,
     })
 }
 
-async fn plan(
-    workshop: &Workshop,
-    catalogue: &Catalogue,
-    task: &Task,
-    attempt: &Attempt,
-    workplace: &Workplace,
-) -> Result<AgentPlan, StartFault> {
+async fn plan(nursery: &Nursery, newborn: &Newborn<'_>) -> Result<AgentPlan, StartFault> {
+    let workshop = &nursery.workshop;
     let settings = &workshop.settings;
-    let tuning = settings.models.tuning(&attempt.model);
-    let model = catalogue
+    let binding = newborn.binding;
+    let tuning = settings.models.tuning(&binding.model);
+    let model = nursery
+        .catalogue
         .endpoints
-        .get(&EndpointName(attempt.endpoint.clone()))
-        .and_then(|endpoint| endpoint.model(&ModelName::new(&attempt.model)));
+        .get(&EndpointName(binding.endpoint.clone()))
+        .and_then(|endpoint| endpoint.model(&ModelName::new(&binding.model)));
     let trained = model
         .and_then(|model| model.context_length)
         .unwrap_or(u32::MAX);
-    let identity = Repository::open(&workplace.dir).await?.identity().await?;
-    let environment = workshop.environment(task, attempt.slot);
+    let identity = Repository::open(newborn.worktree).await?.identity().await?;
+    let task = newborn.task;
+    let slot = task.and_then(Task::slot).unwrap_or(AgentSlot(1));
+    let environment = match task {
+        Some(task) => workshop.environment(task, slot),
+        None => binding.environment.clone(),
+    };
     let port = environment
         .get("SQUAD_PORT")
         .and_then(|port| port.parse().ok())
         .unwrap_or(0);
+    let named = |names: fn(&Task) -> &Vec<String>| task.map(names).cloned().unwrap_or_default();
     Ok(AgentPlan {
-        python: PathBuf::new(),
-        agent_dir: workshop.task_dir(task.id),
-        worktree: workplace.dir.clone(),
-        model: attempt.model.clone(),
+        python: nursery.python.clone(),
+        agent_dir: newborn.agent_dir.clone(),
+        worktree: newborn.worktree.to_owned(),
+        model: binding.model.clone(),
         num_ctx: tuning.context.unwrap_or(CONTEXT_DEFAULT).min(trained),
         can_think: model.is_some_and(|model| model.capabilities.contains(&Capability::Thinking)),
         tuning,
-        mode: task.spec.mode,
-        files: task.spec.files.clone(),
-        read: task.spec.read.clone(),
+        mode: binding.mode,
+        files: named(|task| &task.spec.files),
+        read: named(|task| &task.spec.read),
         map_tokens: settings.agents.map_tokens,
         auto_lint: settings.agents.auto_lint,
         shell_commands: asked(settings.agents.answers.get("shell").copied()),
         detect_urls: asked(settings.agents.answers.get("url").copied()),
         gateway_url: String::new(),
-        user_git_configs: git_configs(&task.spec.environment),
+        user_git_configs: git_configs(&binding.environment),
         identity: Some(Identity {
             name: identity.name,
             email: identity.email,
         }),
-        slot: attempt.slot.0,
+        slot: slot.0,
         port,
-        restore_chat: task.attempts.len() > 1,
-        commit_subject: task.spec.title(),
+        restore_chat: task.is_some_and(|task| task.attempts.len() > 1),
+        commit_subject: task.map(|task| task.spec.title()).unwrap_or_default(),
         nonce: String::new(),
         environment,
     })
@@ -235,7 +345,7 @@ fn asked(answer: Option<crate::core::settings::Answer>) -> bool {
 }
 
 /// The user's own global git configuration, as git would look for it.
-fn git_configs(environment: &std::collections::BTreeMap<String, String>) -> Vec<PathBuf> {
+fn git_configs(environment: &BTreeMap<String, String>) -> Vec<PathBuf> {
     if let Some(file) = environment.get("GIT_CONFIG_GLOBAL") {
         return vec![PathBuf::from(file)];
     }
@@ -261,8 +371,23 @@ pub(super) async fn how_it_ended(workshop: &Workshop, job: &str) -> String {
         Ok(None) => return "is not known to the keeper".into(),
         Err(_) => return "was lost with the keeper".into(),
     };
+    in_words(&exit)
+}
+
+/// The end of an agent's process as a fact.
+pub(super) fn ended(exit: &JobExit) -> Fact {
+    Fact::Ended {
+        how: in_words(exit),
+        cpu_ms: exit.cpu_ms,
+        peak_kib: exit.peak_kib,
+    }
+}
+
+fn in_words(exit: &JobExit) -> String {
     match (exit.code, exit.signal) {
+        (_, Some(15)) => "was ended".into(),
         (_, Some(signal)) => format!("was killed by signal {signal}"),
+        (Some(71), _) => "did not get its task".into(),
         (Some(70), _) => "does not fit the launcher (run 'warpsquad setup')".into(),
         (Some(code), _) => format!("ended with code {code}"),
         (None, None) => "ended".into(),

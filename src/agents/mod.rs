@@ -3,6 +3,7 @@
 //! - [`aider`]: everything that is known about Aider itself.
 //! - [`setup`]: the private installation of Aider.
 //! - [`Workshop`]: where the work lies; [`Jobs`]: jobs in the keeper.
+//! - [`zygote`], `spares`: agents forked from a process that has imported Aider, and made ahead.
 //! - [`prepare`], [`verify`]: worktrees made usable, results checked.
 //! - [`Agents`]: the pool; one actor per attempt reads its terminal and reports to the engine.
 
@@ -15,12 +16,15 @@ mod pool;
 pub mod prepare;
 mod settle;
 pub mod setup;
+mod spares;
 mod turn;
 pub mod verify;
 mod workshop;
+pub mod zygote;
 
 pub use actor::AgentCommand;
-pub use jobs::Jobs;
-pub use launch::{AgentMeta, GatewayAccess, job_id};
+pub use jobs::{Birth, Jobs};
+pub use launch::{AgentMeta, GatewayAccess, SpareMeta, job_id};
 pub use pool::Agents;
+pub use spares::{LeftSpare, Taken};
 pub use workshop::{Workshop, slug};

@@ -2,21 +2,25 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::core::pool::{Forking, PoolReport, SpareOrder, takes_spares};
 use crate::core::task::Task;
 use crate::core::{AgentSlot, TaskId};
 use crate::engine::{EngineHandle, Fact, Input};
+use crate::keeper::ZygoteState;
 use crate::pty::Snapshot;
 
 use super::actor::{self, Actor, ActorHandle, AgentCommand};
-use super::launch::{self, GatewayAccess};
-use super::settle;
+use super::jobs::Birth;
+use super::launch::{self, GatewayAccess, Nursery};
+use super::spares::{self, LeftSpare, Spares, Taken};
 use super::workshop::Workshop;
+use super::{settle, zygote};
 
 /// The pool. Clones share it.
 #[derive(Debug, Clone)]
@@ -33,6 +37,17 @@ struct Inner {
     tracker: TaskTracker,
     stop: CancellationToken,
     table: Mutex<Table>,
+    spares: Spares,
+    counts: Mutex<Counts>,
+}
+
+/// How agents came to their tasks since the server started.
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    hits: u64,
+    misses: u64,
+    forked: u64,
+    cold: u64,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +68,10 @@ impl Agents {
         stop: CancellationToken,
     ) -> Self {
         let tracker = TaskTracker::new();
-        let table = Mutex::default();
+        let spares = Spares::new(workshop.settings.agents.spare);
+        if workshop.settings.agents.fork {
+            workshop.jobs.will_fork();
+        }
         Self {
             inner: Arc::new(Inner {
                 workshop,
@@ -62,9 +80,166 @@ impl Agents {
                 python,
                 tracker,
                 stop,
-                table,
+                table: Mutex::default(),
+                spares,
+                counts: Mutex::default(),
             }),
         }
+    }
+
+    /// From now on these spares are wanted.
+    pub fn keep_spares(&self, orders: Vec<SpareOrder>) {
+        self.inner.spares.keep(orders);
+    }
+
+    /// Goes on with spares of a former server, and removes what is left of others: `used` are the
+    /// worktrees of tasks, `jobs` the jobs that run.
+    pub async fn adopt_spares(
+        &self,
+        left: Vec<LeftSpare>,
+        mut used: HashSet<PathBuf>,
+        jobs: &HashSet<String>,
+    ) {
+        let inner = &self.inner;
+        let dirs = left.iter().filter_map(|spare| spare.meta.spare.as_ref());
+        used.extend(dirs.map(|spare| spare.dir.clone()));
+        spares::sweep(&inner.workshop, &used, jobs).await;
+        inner
+            .spares
+            .adopt(left, &inner.workshop, &inner.tracker, &inner.stop);
+    }
+
+    /// A spare for this task's attempt, if there is one that fits.
+    pub async fn take_spare(&self, task: &Task) -> Option<Taken> {
+        let inner = &self.inner;
+        if inner.workshop.settings.agents.spare == 0 || !takes_spares(task) {
+            return None;
+        }
+        let taken = inner.spares.take(&inner.workshop, task).await;
+        let taken = taken.unwrap_or_else(|error| {
+            tracing::debug!(%error, "no spare can be had");
+            None
+        });
+        self.count(|counts| match taken {
+            Some(_) => counts.hits += 1,
+            None => counts.misses += 1,
+        });
+        taken
+    }
+
+    /// Ends a spare that was taken in vain.
+    pub async fn end_spare(&self, taken: &Taken) {
+        spares::end(&self.inner.workshop, taken).await;
+    }
+
+    /// Keeps the zygote and the spares until the server stops; `epoch` makes their names unique.
+    pub async fn tend(&self, epoch: u64, clients: watch::Receiver<usize>) {
+        let this = self.clone();
+        let nursery = move || this.nursery();
+        let stop = self.inner.stop.clone();
+        tokio::join!(
+            self.inner.spares.tend(epoch, nursery, stop.clone()),
+            stop.run_until_cancelled(self.keep_zygote(clients)),
+            stop.run_until_cancelled(self.report()),
+        );
+    }
+
+    /// What new agents need; `None` until Aider is found.
+    fn nursery(&self) -> Option<Nursery> {
+        let inner = &self.inner;
+        let python = inner.python.borrow().clone()?;
+        Some(Nursery {
+            workshop: Arc::clone(&inner.workshop),
+            access: inner.access.clone(),
+            catalogue: Arc::clone(&inner.engine.view().borrow().catalogue),
+            python,
+        })
+    }
+
+    /// Has the keeper keep a zygote once there is work, and a fresh one after many forks.
+    async fn keep_zygote(&self, clients: watch::Receiver<usize>) {
+        let settings = &self.inner.workshop.settings.agents;
+        if !settings.fork {
+            return;
+        }
+        let Some(python) = self.python().await else {
+            return;
+        };
+        self.needed(clients).await;
+        self.inner.workshop.jobs.expect_zygote();
+        self.inner.spares.wake();
+        let mut generation = 0;
+        loop {
+            zygote::keep(&self.inner.workshop, &python, generation).await;
+            let forks = self.inner.workshop.jobs.forks();
+            let many = forks.saturating_add(u64::from(settings.recycle));
+            self.inner.workshop.jobs.forked(many).await;
+            generation += 1;
+        }
+    }
+
+    /// Returns when there is work to do or somebody at a dashboard: until then nothing is held in
+    /// memory for agents.
+    async fn needed(&self, mut clients: watch::Receiver<usize>) {
+        let mut view = self.inner.engine.view();
+        loop {
+            let is_wanted = view
+                .borrow_and_update()
+                .tasks
+                .iter()
+                .any(|task| !task.state.is_final());
+            if is_wanted || *clients.borrow_and_update() > 0 {
+                return;
+            }
+            let open = tokio::select! {
+                changed = view.changed() => changed.is_ok(),
+                changed = clients.changed() => changed.is_ok(),
+            };
+            if !open {
+                return;
+            }
+        }
+    }
+
+    /// Tells the engine what is new of the pool.
+    async fn report(&self) {
+        let mut zygote = self.inner.workshop.jobs.zygote();
+        let mut said = None;
+        loop {
+            let report = self.pool_report(&zygote.borrow_and_update());
+            if said.as_ref() != Some(&report) {
+                said = Some(report.clone());
+                if self.inner.engine.report(Input::Pool(report)).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                () = self.inner.spares.news.notified() => {}
+                changed = zygote.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    fn pool_report(&self, zygote: &ZygoteState) -> PoolReport {
+        let Counts {
+            hits,
+            misses,
+            forked,
+            cold,
+        } = *lock(&self.inner.counts);
+        PoolReport {
+            forking: forking(zygote),
+            spares: self.inner.spares.views(),
+            hits,
+            misses,
+            forked,
+            cold,
+        }
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut lock(&self.inner.counts));
+        self.inner.spares.news.notify_one();
     }
 
     /// These attempts had an agent that is gone: they are reported lost instead of started again.
@@ -118,12 +293,22 @@ impl Agents {
             }
             return;
         }
-        let Some(python) = self.python().await else {
+        if self.python().await.is_none() {
+            return;
+        }
+        let Some(nursery) = self.nursery() else {
             return;
         };
-        let catalogue = Arc::clone(&inner.engine.view().borrow().catalogue);
-        let started =
-            launch::start(&inner.workshop, &inner.access, &python, &catalogue, &task).await;
+        let started = launch::start(&nursery, &task)
+            .await
+            .map(|(started, birth)| {
+                self.count(|counts| match birth {
+                    Some(Birth::Forked) => counts.forked += 1,
+                    Some(Birth::Cold) => counts.cold += 1,
+                    None => {}
+                });
+                started
+            });
         let token = started.as_ref().ok().map(|started| started.token.clone());
         let actor = Actor {
             workshop: Arc::clone(&inner.workshop),
@@ -210,11 +395,24 @@ impl Agents {
         self.inner.tracker.wait().await;
     }
 
-    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
-        self.inner
-            .table
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Table> {
+        lock(&self.inner.table)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn forking(zygote: &ZygoteState) -> Forking {
+    match zygote {
+        ZygoteState::Off | ZygoteState::Other => Forking::Off,
+        ZygoteState::Starting => Forking::Starting,
+        ZygoteState::Ready { pid, cpu_ms, .. } => Forking::On {
+            pid: *pid,
+            cpu_ms: *cpu_ms,
+        },
+        ZygoteState::Failed { why } => Forking::Failed { why: why.clone() },
     }
 }
 

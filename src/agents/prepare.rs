@@ -1,13 +1,16 @@
 //! Making a worktree usable: checkout, copied and linked files, the setup command once.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::core::AgentSlot;
+use crate::core::pool::Binding;
 use crate::core::task::{Base, Task, Workplace};
 use crate::git::{GitError, Repository, WorktreeRequest};
-use crate::keeper::{ClientError, JobSpec, Output};
+use crate::keeper::{ClientError, JobSpec, Origin, Output};
 
 use super::output::{read_end, shell, tail};
+use super::spares::Taken;
 use super::workshop::{Workshop, slug};
 
 /// A worktree that could not be prepared; holds the task with this reason.
@@ -32,6 +35,39 @@ pub enum PrepareFault {
     /// A file could not be written.
     #[error("{0}")]
     Disk(#[from] std::io::Error),
+}
+
+/// A task's worktree becomes that of a spare agent, which waits there already.
+///
+/// # Errors
+/// git refuses; the spare is lost, the task is not.
+pub async fn take(
+    workshop: &Workshop,
+    task: &Task,
+    taken: &Taken,
+) -> Result<Workplace, PrepareFault> {
+    let repository = &taken.repository;
+    let mut request = request(workshop, task);
+    request.dir.clone_from(&taken.dir);
+    if follows(task) {
+        let target = format!("refs/heads/{}", task.spec.target);
+        request.base = repository.resolve(&target).await?;
+    }
+    let dir = workshop.task_dir(task.id);
+    let (made, worktree, forgotten) = tokio::join!(
+        tokio::fs::create_dir_all(&dir),
+        repository.take_spare(&request, &taken.commit),
+        repository.forget_merges(task.id),
+    );
+    made?;
+    forgotten?;
+    let worktree = worktree?;
+    tokio::fs::write(dir.join("prepared"), &worktree.branch).await?;
+    Ok(Workplace {
+        dir: worktree.path,
+        branch: worktree.branch,
+        base_commit: request.base,
+    })
 }
 
 /// The worktree of a task's attempt, made or found.
@@ -59,7 +95,7 @@ pub async fn prepare(workshop: &Workshop, task: &Task) -> Result<Workplace, Prep
     let done = tokio::fs::read_to_string(&mark).await.unwrap_or_default();
     if done != worktree.branch {
         let job = format!("setup-{}-{}", task.id, task.attempt_number());
-        furnish(workshop, task, &worktree.path, &job).await?;
+        furnish_for(workshop, task, &worktree.path, &job).await?;
         tokio::fs::write(&mark, &worktree.branch).await?;
     }
     Ok(Workplace {
@@ -87,7 +123,10 @@ pub(super) fn request(workshop: &Workshop, task: &Task) -> WorktreeRequest {
         attempt: 1,
         slug: slug(&task.spec.title()),
         base: task.spec.base_commit.clone(),
-        dir: workshop.worktree_dir(task),
+        dir: match &task.workplace {
+            Some(workplace) => workplace.dir.clone(),
+            None => workshop.worktree_dir(task),
+        },
     }
 }
 
@@ -105,39 +144,72 @@ pub async fn restore(workshop: &Workshop, task: &Task) -> Result<Workplace, Prep
     })
 }
 
-/// Copies, links and the setup command.
-pub(super) async fn furnish(
+/// Where a worktree is furnished.
+pub(super) struct Place<'a> {
+    /// The worktree.
+    pub(super) dir: &'a Path,
+    /// The folder of the setup command's log.
+    pub(super) logs: &'a Path,
+    /// Its job.
+    pub(super) job: &'a str,
+}
+
+/// As [`furnish`], for a task.
+pub(super) async fn furnish_for(
     workshop: &Workshop,
     task: &Task,
     dir: &Path,
     job: &str,
 ) -> Result<(), PrepareFault> {
+    let slot = task.attempt().map_or(AgentSlot(1), |attempt| attempt.slot);
+    let logs = workshop.task_dir(task.id);
+    let place = Place {
+        dir,
+        logs: &logs,
+        job,
+    };
+    let binding = Binding::of(&task.spec, "", "");
+    furnish(
+        workshop,
+        &binding,
+        &workshop.environment(task, slot),
+        &place,
+    )
+    .await
+}
+
+/// Copies, links and the setup command.
+pub(super) async fn furnish(
+    workshop: &Workshop,
+    binding: &Binding,
+    environment: &BTreeMap<String, String>,
+    place: &Place<'_>,
+) -> Result<(), PrepareFault> {
+    let Place { dir, logs, job } = *place;
     let settings = &workshop.settings.worktree;
-    let repository = Repository::open(&task.spec.repo).await?;
-    let prepared = crate::git::prepare(&repository, dir, &task.spec.copy, &task.spec.link).await?;
-    for (path, why) in prepared.skipped {
-        tracing::info!(task = %task.id, %path, %why, "left out of the worktree");
+    if !binding.copy.is_empty() || !binding.link.is_empty() {
+        let repository = Repository::open(&binding.repo).await?;
+        let prepared = crate::git::prepare(&repository, dir, &binding.copy, &binding.link).await?;
+        for (path, why) in prepared.skipped {
+            tracing::info!(%job, %path, %why, "left out of the worktree");
+        }
     }
-    let Some(command) = task
-        .spec
-        .setup
-        .as_deref()
-        .filter(|it| !it.trim().is_empty())
-    else {
+    let setup = binding.setup.as_deref();
+    let Some(command) = setup.filter(|it| !it.trim().is_empty()) else {
         return Ok(());
     };
-    let log = workshop.task_dir(task.id).join(format!("{job}.log"));
-    tokio::fs::create_dir_all(workshop.task_dir(task.id)).await?;
-    let slot = task.attempt().map_or(AgentSlot(1), |attempt| attempt.slot);
+    tokio::fs::create_dir_all(logs).await?;
+    let log = logs.join(format!("{job}.log"));
     let spec = JobSpec {
         id: job.to_owned(),
         argv: shell(command),
-        env: workshop.environment(task, slot),
+        env: environment.clone(),
         cwd: dir.to_owned(),
         output: Output::File(log.clone()),
         nice: workshop.settings.verify.nice,
         time_limit: Some(settings.setup_timeout),
         meta: String::new(),
+        origin: Origin::Program,
     };
     let exit = workshop.jobs.run(spec).await?;
     workshop.jobs.keeper().forget(job).await?;

@@ -12,7 +12,7 @@ use crate::core::AgentSlot;
 use crate::core::task::Task;
 use crate::core::verify::{VerifyOutcome, VerifyReport, VerifyRun, failing_tests, judge};
 use crate::git::Repository;
-use crate::keeper::{ClientError, JobSpec, Output};
+use crate::keeper::{ClientError, JobSpec, Origin, Output};
 
 use super::output::{read_end, shell, tail};
 use super::prepare;
@@ -134,7 +134,7 @@ async fn run_baseline(
         .add_detached(&task.spec.base_commit, &dir)
         .await
         .map_err(|error| fault(&error))?;
-    prepare::furnish(workshop, task, &dir, &format!("baseline-setup-{key}"))
+    prepare::furnish_for(workshop, task, &dir, &format!("baseline-setup-{key}"))
         .await
         .map_err(|error| fault(&error))?;
     let run = run(workshop, task, &format!("baseline-{key}"), &dir, &log).await?;
@@ -179,6 +179,7 @@ async fn run(
         nice: settings.nice,
         time_limit: Some(settings.timeout),
         meta: String::new(),
+        origin: Origin::Program,
     };
     let started = tokio::time::Instant::now();
     let exit = workshop.jobs.run(spec).await?;

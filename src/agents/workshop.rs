@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::core::settings::Settings;
@@ -11,6 +12,7 @@ use crate::core::task::Task;
 use crate::core::verify::VerifyRun;
 use crate::core::{AgentSlot, TaskId};
 
+use super::aider::flavour::LAUNCHER;
 use super::jobs::Jobs;
 
 /// Ports between two agents' blocks.
@@ -50,15 +52,33 @@ impl Workshop {
         self.data.join("tasks").join(task.to_string())
     }
 
-    /// The worktree of a task.
-    pub fn worktree_dir(&self, task: &Task) -> PathBuf {
-        let name = task.spec.repo.file_name().map_or_else(
-            || "repo".to_owned(),
-            |name| name.to_string_lossy().into_owned(),
+    /// Another one means that an agent made ahead would be made otherwise now.
+    pub fn fingerprint(&self) -> String {
+        let settings = &self.settings;
+        let text = format!(
+            "{:?} {:?} {:?} {LAUNCHER}",
+            settings.agents, settings.models, settings.endpoints
         );
+        hex(&Sha256::digest(text.as_bytes()))
+    }
+
+    /// The private files of an agent that was started before its task was known.
+    pub fn agent_dir(&self, job: &str) -> PathBuf {
+        self.data.join("agents").join(job)
+    }
+
+    /// The worktree of a spare.
+    pub fn spare_dir(&self, job: &str, repo: &Path) -> PathBuf {
         self.data
             .join("worktrees")
-            .join(format!("{}-{}", task.id, slug(&name)))
+            .join(format!("{job}-{}", folder_slug(repo)))
+    }
+
+    /// The worktree that a task gets when it takes no spare.
+    pub fn worktree_dir(&self, task: &Task) -> PathBuf {
+        self.data
+            .join("worktrees")
+            .join(format!("{}-{}", task.id, folder_slug(&task.spec.repo)))
     }
 
     /// Where baselines run and are remembered.
@@ -114,6 +134,11 @@ pub fn slug(text: &str) -> String {
     } else {
         slug.to_owned()
     }
+}
+
+fn folder_slug(repo: &Path) -> String {
+    let name = repo.file_name().map(|name| name.to_string_lossy());
+    slug(name.as_deref().unwrap_or("repo"))
 }
 
 /// Two digits for each byte.

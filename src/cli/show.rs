@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::output::{Output, bytes};
 use crate::api::wire::{AgentView, Event, SquadEvent, TaskEvent, What};
 use crate::core::catalogue::Catalogue;
+use crate::core::pool::{Forking, PoolReport};
 use crate::core::task::Task;
 use crate::core::verify::VerifyReport;
 use crate::core::{TaskId, Timestamp};
@@ -102,12 +103,21 @@ pub(super) fn task(out: &mut Output, task: &Task) {
             (None, Some(_)) => "settled".into(),
             (None, None) => "under way".into(),
         };
+        let usage = attempt.usage.as_ref().map(|usage| {
+            let seconds = usage.cpu_ms as f64 / 1000.0;
+            let peak = bytes(usage.peak_kib << 10);
+            format!(
+                " · {} after {seconds:.1} s of processor, at most {peak}",
+                usage.exit
+            )
+        });
         out.line(&format!(
-            "  attempt {} · {} · agent {} · {} · {ended}",
+            "  attempt {} · {} · agent {} · {} · {ended}{}",
             attempt.number,
             moment(attempt.started),
             attempt.slot,
-            attempt.model
+            attempt.model,
+            usage.unwrap_or_default()
         ));
     }
     for (name, text) in [
@@ -310,6 +320,28 @@ fn word(value: impl serde::Serialize) -> String {
     written.as_str().unwrap_or("unknown").to_owned()
 }
 
+/// How agents come to their tasks.
+pub(super) fn pool(pool: &PoolReport) -> String {
+    let forking = match &pool.forking {
+        Forking::Off => "agents are started one by one".to_owned(),
+        Forking::Starting => "the zygote imports Aider".to_owned(),
+        Forking::On { pid, .. } => format!("agents are forked from process {pid}"),
+        Forking::Failed { why } => format!("agents start cold: {why}"),
+    };
+    let ready = pool.spares.iter().filter(|spare| spare.is_ready).count();
+    let hits = pool.hit_rate().map(|rate| {
+        let percent = rate * 100.0;
+        format!(
+            " · {percent:.0} % of {} tasks found one",
+            pool.hits + pool.misses
+        )
+    });
+    format!(
+        "{forking} · {ready} ready ahead{}",
+        hits.unwrap_or_default()
+    )
+}
+
 fn squad_event(event: &SquadEvent) -> String {
     match event {
         SquadEvent::ServerStarted { epoch, adopted } => {
@@ -318,6 +350,11 @@ fn squad_event(event: &SquadEvent) -> String {
         SquadEvent::Paused => "queue paused".into(),
         SquadEvent::Resumed => "queue resumed".into(),
         SquadEvent::CatalogueChanged { what } => format!("models: {what}"),
+        SquadEvent::ForkingFailed { why } => format!("agents start cold: {why}"),
+        SquadEvent::LimitChanged { before, limit, why } => {
+            format!("{limit} agents may work instead of {before}: {why}")
+        }
+        SquadEvent::ForkingResumed => "agents are forked again".into(),
         SquadEvent::KeeperLost { what } => format!("keeper replaced: {what}"),
     }
 }
@@ -332,7 +369,7 @@ fn detail(event: &TaskEvent) -> String {
         } => {
             format!("agent {slot}, {model} on {endpoint} ({reason})")
         }
-        TaskEvent::Prepared { workplace } => workplace.dir.display().to_string(),
+        TaskEvent::Prepared { workplace, .. } => workplace.dir.display().to_string(),
         TaskEvent::Held { why, .. }
         | TaskEvent::AttemptFailed { why, .. }
         | TaskEvent::MergeRefused { why }
@@ -346,6 +383,16 @@ fn detail(event: &TaskEvent) -> String {
         TaskEvent::Revised { comment } => comment.clone(),
         TaskEvent::QuestionAsked { text } => text.clone(),
         TaskEvent::QuestionAnswered { text, answer } => format!("{text} → {answer}"),
+        TaskEvent::AgentEnded {
+            how,
+            cpu_ms,
+            peak_kib,
+            ..
+        } => {
+            let seconds = *cpu_ms as f64 / 1000.0;
+            let peak = bytes(peak_kib << 10);
+            format!("the agent {how}, {seconds:.1} s of processor, at most {peak}")
+        }
         TaskEvent::Used { tokens } => format!("{} + {} tokens", tokens.sent, tokens.received),
         TaskEvent::Submitted
         | TaskEvent::Unblocked

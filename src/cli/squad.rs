@@ -57,6 +57,9 @@ fn head(context: &mut Context, view: &View) {
         Installation::Failed { why } => format!("not usable: {why}"),
     };
     context.out.line(&format!("aider      {aider}"));
+    context
+        .out
+        .line(&format!("pool       {}", show::pool(&view.pool)));
     if let Some(fault) = &view.store_fault {
         context.out.line(&format!("store      {fault}"));
     }

@@ -231,6 +231,7 @@ impl Build {
             }
         };
         self.loaded.settings.endpoints = vec![EndpointSettings {
+            parallel: None,
             name: "local".into(),
             url,
         }];
@@ -351,6 +352,7 @@ fn read_file(file: &Path) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::settings::MaxAgents;
     use std::time::Duration;
 
     struct Folder(tempfile::TempDir);
@@ -390,7 +392,8 @@ mod tests {
         };
         let loaded = load(&sources).unwrap();
         let settings = &loaded.settings;
-        assert_eq!((settings.agents.max, settings.agents.rows), (3, 30));
+        let agents = &settings.agents;
+        assert_eq!((agents.max, agents.rows), (MaxAgents::Fixed(3), 30));
         assert_eq!(settings.agents.columns, 80);
         assert_eq!(settings.tasks.retries, 5);
         assert_eq!(settings.tasks.backoff, Duration::from_secs(1));

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::mistake::{Mistake, Place};
 use super::schema::{self, Found, Key, written};
 use super::url;
-use super::value::{Kind, Refused, Value, from_toml};
+use super::value::{Field, Kind, Refused, Value, from_toml};
 use crate::core::settings::EndpointSettings;
 
 /// One key given a value at one place.
@@ -169,7 +169,7 @@ impl Reader<'_> {
     }
 
     fn endpoint(&mut self, start: usize, table: &DeTable<'_>) -> Option<EndpointSettings> {
-        let (mut name, mut url) = (None, None);
+        let (mut name, mut url, mut parallel) = (None, None, None);
         for (key, value) in table {
             let offset = key.span().start;
             let text = value.get_ref().as_str().map(str::trim).unwrap_or_default();
@@ -187,8 +187,14 @@ impl Reader<'_> {
                         self.wrong(offset, text, Some(hint));
                     }
                 },
+                "parallel" => match from_toml(SLOTS, value.get_ref()) {
+                    Ok(slots) => parallel = Field::from_value(slots),
+                    Err(Refused { what, hint }) => {
+                        self.wrong(offset, format!("endpoints: parallel {what}"), Some(hint));
+                    }
+                },
                 other => {
-                    let hint = super::mistake::suggestion(other, &["name", "url"]);
+                    let hint = super::mistake::suggestion(other, &["name", "url", "parallel"]);
                     self.wrong(
                         offset,
                         format!("endpoints.{other} is not a key"),
@@ -209,9 +215,12 @@ impl Reader<'_> {
         Some(EndpointSettings {
             name: name?,
             url: url?,
+            parallel,
         })
     }
 }
+
+const SLOTS: Kind = Kind::Integer { min: 1, max: 64 };
 
 /// Names are shown in columns and appear in URLs.
 fn is_endpoint_name(text: &str) -> bool {
@@ -254,7 +263,7 @@ mod tests {
             mistakes[0].starts_with("c.toml:2: agents.max is 99"),
             "{mistakes:?}"
         );
-        assert!(mistakes[0].contains("from 1 to 10"));
+        assert!(mistakes[0].contains("from 1 to 64"));
         assert!(
             mistakes[1].starts_with("c.toml:3: agents.rosw is not a key (did you mean \"rows\"")
         );

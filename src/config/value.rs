@@ -7,7 +7,9 @@ use toml::de::DeValue;
 
 use super::mistake::suggestion;
 use super::url;
-use crate::core::settings::{Answer, Colour, EndpointSettings, MergeStrategy, OptionValue};
+use crate::core::settings::{
+    Answer, Colour, EndpointSettings, MaxAgents, MergeStrategy, OptionValue,
+};
 
 /// What a key accepts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,6 +29,13 @@ pub enum Kind {
         min: f64,
         /// Largest accepted.
         max: f64,
+    },
+    /// `"auto"`, or a whole number from `min` to `max`.
+    AutoOr {
+        /// Smallest accepted.
+        min: i64,
+        /// Largest accepted.
+        max: i64,
     },
     /// Any text that is not empty.
     Text,
@@ -51,6 +60,9 @@ impl Kind {
             Self::Bool => "true or false".into(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Float { min, max } => format!("a number from {min} to {max}"),
+            Self::AutoOr { min, max } => {
+                format!("\"auto\" or a whole number from {min} to {max}")
+            }
             Self::Text => "a text".into(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Duration => "a time such as \"90s\" or \"5m\"".into(),
@@ -115,7 +127,15 @@ impl Value {
             Self::Endpoints(endpoints) => {
                 let items: Vec<_> = endpoints
                     .iter()
-                    .map(|e| format!("{{ name = {}, url = {} }}", text(&e.name), text(&e.url)))
+                    .map(|e| {
+                        let slots = e.parallel.map(|it| format!(", parallel = {it}"));
+                        let slots = slots.unwrap_or_default();
+                        format!(
+                            "{{ name = {}, url = {}{slots} }}",
+                            text(&e.name),
+                            text(&e.url)
+                        )
+                    })
                     .collect();
                 format!("[{}]", items.join(", "))
             }
@@ -132,7 +152,10 @@ pub fn from_toml(kind: Kind, raw: &DeValue<'_>) -> Result<Value, Refused> {
     match (kind, raw) {
         (Kind::Bool, DeValue::Boolean(value)) => Ok(Value::Bool(*value)),
         (Kind::Scalar, DeValue::Boolean(value)) => Ok(Value::Scalar(OptionValue::Bool(*value))),
-        (Kind::Integer { .. } | Kind::Float { .. } | Kind::Scalar, DeValue::Integer(number)) => {
+        (
+            Kind::Integer { .. } | Kind::AutoOr { .. } | Kind::Float { .. } | Kind::Scalar,
+            DeValue::Integer(number),
+        ) => {
             let value = i64::from_str_radix(number.as_str(), number.radix())
                 .map_err(|error| refused(kind, &format!("is {number}, {error}")))?;
             number_of(kind, value)
@@ -143,7 +166,12 @@ pub fn from_toml(kind: Kind, raw: &DeValue<'_>) -> Result<Value, Refused> {
             float_of(kind, value)
         }
         (
-            Kind::Text | Kind::Choice(_) | Kind::Duration | Kind::Size | Kind::Scalar,
+            Kind::Text
+            | Kind::AutoOr { .. }
+            | Kind::Choice(_)
+            | Kind::Duration
+            | Kind::Size
+            | Kind::Scalar,
             DeValue::String(text),
         ) => from_text_as_written(kind, text),
         (Kind::List, DeValue::Array(items)) => items
@@ -171,6 +199,10 @@ pub fn from_text(kind: Kind, text: &str) -> Result<Value, Refused> {
             Ok(value) => number_of(kind, value),
             Err(_) => Err(refused(kind, &format!("is {trimmed:?}"))),
         },
+        Kind::AutoOr { .. } => match trimmed.parse() {
+            Ok(value) => number_of(kind, value),
+            Err(_) => from_text_as_written(kind, trimmed),
+        },
         Kind::Float { .. } => match trimmed.parse() {
             Ok(value) => float_of(kind, value),
             Err(_) => Err(refused(kind, &format!("is {trimmed:?}"))),
@@ -191,6 +223,8 @@ fn from_text_as_written(kind: Kind, text: &str) -> Result<Value, Refused> {
             what: format!("is {text:?}"),
             hint: suggestion(text, words),
         }),
+        Kind::AutoOr { .. } if text == "auto" => Ok(Value::Text(text.to_owned())),
+        Kind::AutoOr { .. } => Err(refused(kind, &format!("is {text:?}"))),
         Kind::Duration => humantime::parse_duration(text)
             .map(Value::Duration)
             .map_err(|error| refused(kind, &format!("is {text:?}: {error}"))),
@@ -215,7 +249,9 @@ fn refused(kind: Kind, what: &str) -> Refused {
 
 fn number_of(kind: Kind, value: i64) -> Result<Value, Refused> {
     match kind {
-        Kind::Integer { min, max } if (min..=max).contains(&value) => Ok(Value::Integer(value)),
+        Kind::Integer { min, max } | Kind::AutoOr { min, max } if (min..=max).contains(&value) => {
+            Ok(Value::Integer(value))
+        }
         Kind::Float { .. } => float_of(kind, value as f64),
         Kind::Scalar => Ok(Value::Scalar(OptionValue::Integer(value))),
         _ => Err(refused(kind, &format!("is {value}"))),
@@ -271,7 +307,11 @@ fn endpoints(text: &str) -> Result<Value, Refused> {
             what: format!("names {part:?}: {error}"),
             hint: "expected NAME=URL, separated by commas".into(),
         })?;
-        list.push(EndpointSettings { name, url });
+        list.push(EndpointSettings {
+            name,
+            url,
+            parallel: None,
+        });
     }
     let names: std::collections::BTreeSet<_> = list.iter().map(|e| &e.name).collect();
     if names.len() != list.len() || list.is_empty() {
@@ -391,6 +431,22 @@ word_field! {
     Answer { Yes => "yes", No => "no", Ask => "ask" }
     Colour { Auto => "auto", Always => "always", Never => "never" }
     MergeStrategy { Squash => "squash", Merge => "merge", Rebase => "rebase" }
+}
+
+impl Field for MaxAgents {
+    fn to_value(&self) -> Value {
+        match self {
+            Self::Fixed(count) => Value::Integer(i64::from(*count)),
+            Self::Auto => Value::Text("auto".into()),
+        }
+    }
+    fn from_value(value: Value) -> Option<Self> {
+        match value {
+            Value::Integer(count) => u16::try_from(count).ok().map(Self::Fixed),
+            Value::Text(word) if word == "auto" => Some(Self::Auto),
+            _ => None,
+        }
+    }
 }
 
 impl<T: Field> Field for Option<T> {

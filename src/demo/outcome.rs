@@ -205,6 +205,8 @@ mod tests {
             settled: Some(Timestamp(time.1)),
             head: None,
             failure: None,
+            job: None,
+            usage: None,
         }];
         task
     }

@@ -4,11 +4,12 @@
 //! accepts the first connection that waited in the backlog. Every other job of ours is a leftover
 //! of an attempt that is over and is ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::agents::{AgentMeta, Jobs, job_id};
+use crate::agents::{AgentMeta, LeftSpare, Workshop, job_id};
 use crate::core::TaskId;
 use crate::core::task::TaskState;
 use crate::engine::State;
@@ -23,6 +24,12 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Found {
     /// Attempts whose agent is gone, with the keeper or the machine.
     pub(super) lost: Vec<(TaskId, u32)>,
+    /// Agents made ahead.
+    pub(super) spares: Vec<LeftSpare>,
+    /// Worktrees of tasks.
+    pub(super) used: HashSet<PathBuf>,
+    /// Jobs that go on.
+    pub(super) jobs: HashSet<String>,
     adopted: usize,
     ended: usize,
     unfinished: usize,
@@ -30,7 +37,7 @@ pub(super) struct Found {
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lost = self.lost.len();
+        let (lost, spares) = (self.lost.len(), self.spares.len());
         let Self {
             adopted,
             ended,
@@ -39,7 +46,7 @@ impl fmt::Display for Found {
         } = self;
         write!(
             f,
-            "{adopted} agents adopted, {lost} lost, {ended} leftovers ended, \
+            "{adopted} agents and {spares} spares adopted, {lost} lost, {ended} leftovers ended, \
              {unfinished} tasks unfinished"
         )
     }
@@ -48,11 +55,16 @@ impl fmt::Display for Found {
 /// Puts living agents' tokens in force, ends leftovers, names what is lost.
 pub(super) async fn adopt(
     state: &State,
-    jobs: &Jobs,
+    workshop: &Workshop,
     grants: &Grants,
 ) -> Result<Found, ClientError> {
+    let places = state
+        .tasks
+        .values()
+        .filter_map(|task| task.workplace.as_ref());
     let mut found = Found {
         unfinished: state.unfinished().count(),
+        used: places.map(|workplace| workplace.dir.clone()).collect(),
         ..Found::default()
     };
     let mut expected: BTreeMap<String, (TaskId, u32)> = state
@@ -61,17 +73,39 @@ pub(super) async fn adopt(
         .filter(|task| task.state == TaskState::Running)
         .map(|task| (job_id(task), (task.id, task.attempt_number())))
         .collect();
-    for job in jobs.keeper().jobs().await? {
+    let keeper = workshop.jobs.keeper();
+    for job in keeper.jobs().await? {
+        let is_agent = job.id.starts_with("agent-") || job.id.starts_with("spare-");
+        let meta = serde_json::from_str::<AgentMeta>(&job.meta).ok();
         if expected.remove(&job.id).is_some() {
-            if let Ok(meta) = serde_json::from_str::<AgentMeta>(&job.meta) {
-                drop(grants.admit(&meta.token, &meta.url));
-            }
             found.adopted += 1;
-        } else if job.id.starts_with("agent-") {
-            jobs.keeper().stop(&job.id, JobSignal::Term, GRACE).await?;
+        } else if let Some(meta) = meta.clone().filter(|meta| is_of_use(state, workshop, meta)) {
+            let job = job.id.clone();
+            found.spares.push(LeftSpare { job, meta });
+        } else if is_agent {
+            keeper.stop(&job.id, JobSignal::Term, GRACE).await?;
             found.ended += 1;
+            continue;
         }
+        if let Some(meta) = meta {
+            drop(grants.admit(&meta.token, &meta.url));
+        }
+        found.jobs.insert(job.id);
     }
     found.lost = expected.into_values().collect();
     Ok(found)
+}
+
+/// A spare that nobody has taken and that would be made the same way now, or that was taken by an
+/// attempt whose worktree is still being prepared.
+fn is_of_use(state: &State, workshop: &Workshop, meta: &AgentMeta) -> bool {
+    let Some(spare) = &meta.spare else {
+        return false;
+    };
+    match spare.claim {
+        None => spare.settings == workshop.fingerprint(),
+        Some((task, number)) => state.tasks.get(&task).is_some_and(|task| {
+            task.state == TaskState::Assigned && task.attempt_number() == number
+        }),
+    }
 }

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::agents::{AgentCommand, Agents, Workshop, prepare, verify};
 use crate::core::TaskId;
-use crate::core::task::Task;
+use crate::core::task::{Task, Workplace};
 use crate::engine::{Effect, EngineHandle, Fact, Input, TaskFact};
 use crate::git::Repository;
 
@@ -61,6 +61,7 @@ impl Effects {
 
     fn carry_out(&self, effect: Effect) {
         match effect {
+            Effect::KeepSpares(orders) => self.agents.keep_spares(orders),
             Effect::Prepare(task) => self.once(&task, "prepare", Self::prepare),
             Effect::RunAgent(task) => self.agents.run(task),
             Effect::Verify(task) => self.once(&task, "verify", Self::verify),
@@ -134,8 +135,8 @@ impl Effects {
     }
 
     async fn prepare(self, task: Arc<Task>) -> Option<Input> {
-        let fact = match prepare::prepare(&self.workshop, &task).await {
-            Ok(workplace) => Fact::Prepared(workplace),
+        let fact = match self.place_for(&task).await {
+            Ok((workplace, job)) => Fact::Prepared { workplace, job },
             Err(fault) => Fact::Held {
                 why: fault.to_string(),
             },
@@ -149,6 +150,23 @@ impl Effects {
             self.once(&task, "baseline", Self::baseline);
         }
         Some(about_attempt(&task, fact))
+    }
+
+    /// A worktree with an agent in it, if there is one that fits, else one alone.
+    async fn place_for(
+        &self,
+        task: &Task,
+    ) -> Result<(Workplace, Option<String>), prepare::PrepareFault> {
+        if let Some(taken) = self.agents.take_spare(task).await {
+            match prepare::take(&self.workshop, task, &taken).await {
+                Ok(workplace) => return Ok((workplace, Some(taken.job))),
+                Err(fault) => {
+                    tracing::warn!(job = taken.job, %fault, "a spare could not be used");
+                    self.agents.end_spare(&taken).await;
+                }
+            }
+        }
+        Ok((prepare::prepare(&self.workshop, task).await?, None))
     }
 
     async fn baseline(self, task: Arc<Task>) -> Option<Input> {

@@ -16,7 +16,7 @@ use crate::agents::setup::Setup;
 use crate::config::Environment;
 use crate::core::task::TaskState;
 use crate::engine::{EngineHandle, Input, Installation, View};
-use crate::keeper::{JobExit, JobSpec, Output};
+use crate::keeper::{JobExit, JobSpec, Origin, Output};
 
 /// Between two looks while somebody waits for an installation.
 const LOOK: Duration = Duration::from_secs(1);
@@ -168,6 +168,7 @@ impl Installer {
             nice: 0,
             time_limit: None,
             meta: String::new(),
+            origin: Origin::Program,
         };
         let job = self.workshop.jobs.run(spec);
         tokio::pin!(job);

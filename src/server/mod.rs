@@ -14,6 +14,7 @@ mod demo;
 mod effects;
 mod installation;
 mod intake;
+mod load;
 mod log;
 mod merge;
 mod models;

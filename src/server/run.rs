@@ -1,5 +1,6 @@
 //! One server, from start to stop.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,11 +13,12 @@ use tokio_util::task::TaskTracker;
 use crate::agents::{Agents, GatewayAccess, Jobs, Workshop};
 use crate::api::{self, ListenError, Services, call};
 use crate::config::{Environment, Places};
-use crate::core::Timestamp;
 use crate::core::command::{Refusal, Request};
 use crate::core::demo::DemoSquad;
+use crate::core::endpoint::EndpointName;
 use crate::core::event::SquadEvent;
-use crate::core::settings::Settings;
+use crate::core::settings::{MaxAgents, Settings};
+use crate::core::{Epoch, Timestamp};
 use crate::engine::journal::JournalError;
 use crate::engine::{Effect, EngineHandle, EngineLoop, EngineSettings, Input};
 use crate::gateway::{self, GatewayError, Grants};
@@ -26,7 +28,7 @@ use crate::store::SqliteStore;
 use super::dashboards::Dashboards;
 use super::effects::Effects;
 use super::installation::{InstallPolicy, Installer};
-use super::{adopt, clean, demo, intake, log, models, reads};
+use super::{adopt, clean, demo, intake, load, log, models, reads};
 
 /// Events of a finished task are kept this long: 30 days.
 const HISTORY_MILLIS: u64 = 30 * 24 * 3600 * 1000;
@@ -116,10 +118,14 @@ pub async fn run(options: ServerOptions) -> Result<Ending, ServerError> {
         Err(ClientError::NoKeeper { .. }) => return Ok(Ending::KeeperLost),
         Err(error) => return Err(error.into()),
     };
-    let squad = Squad::build(options, engine, &keeper);
-    let found = adopt::adopt(engine_loop.state(), &squad.jobs, &squad.grants).await?;
+    let squad = Squad::build(options, engine, &keeper, engine_loop.state().epoch);
+    let found = adopt::adopt(engine_loop.state(), &squad.workshop, &squad.grants).await?;
     let adopted = found.to_string();
     squad.agents.give_up(found.lost);
+    squad
+        .agents
+        .adopt_spares(found.spares, found.used, &found.jobs)
+        .await;
     let epoch = engine_loop.state().epoch.0;
     tracing::info!(epoch, %adopted, "the server has started");
     let fenced = spawn_engine(engine_loop)?;
@@ -131,13 +137,23 @@ pub async fn run(options: ServerOptions) -> Result<Ending, ServerError> {
 
 fn engine_settings(options: &ServerOptions) -> EngineSettings {
     EngineSettings {
-        slots: options.settings.agents.max,
+        max: options.settings.agents.max,
+        parallel: parallel(&options.settings),
+        spares: options.settings.agents.spare,
         tasks: options.settings.tasks.clone(),
         models: options.settings.models.clone(),
         demo: options.demo.is_some(),
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
     }
+}
+
+/// Requests that each endpoint serves at a time, where that is configured.
+fn parallel(settings: &Settings) -> BTreeMap<EndpointName, u16> {
+    let known = settings.endpoints.iter();
+    known
+        .filter_map(|it| Some((EndpointName(it.name.clone()), it.parallel?)))
+        .collect()
 }
 
 /// The engine on a thread of its own, because its commits wait for the disk.
@@ -177,13 +193,19 @@ struct Squad {
     stopping: mpsc::Sender<bool>,
     stop_asked: mpsc::Receiver<bool>,
     stop: CancellationToken,
+    epoch: u64,
     /// Cancelled before `stop` when the squad ends for good: dashboards leave.
     farewell: CancellationToken,
     tracker: TaskTracker,
 }
 
 impl Squad {
-    fn build(options: ServerOptions, engine: EngineHandle, keeper: &KeeperClient) -> Self {
+    fn build(
+        options: ServerOptions,
+        engine: EngineHandle,
+        keeper: &KeeperClient,
+        epoch: Epoch,
+    ) -> Self {
         let stop = CancellationToken::new();
         let tracker = TaskTracker::new();
         let grants = Grants::default();
@@ -218,6 +240,7 @@ impl Squad {
             stopping,
             stop_asked,
             stop,
+            epoch: epoch.0,
             farewell: CancellationToken::new(),
             tracker,
         }
@@ -313,6 +336,15 @@ impl Squad {
         self.tracker
             .spawn(stop.run_until_cancelled_owned(installer.run()));
         self.tracker.spawn(watching);
+        if self.options.settings.agents.max == MaxAgents::Auto {
+            let watching = load::watch(self.engine.clone());
+            self.tracker
+                .spawn(self.stop.clone().run_until_cancelled_owned(watching));
+        }
+        let (agents, epoch) = (self.agents.clone(), self.epoch);
+        let clients = self.clients.subscribe();
+        self.tracker
+            .spawn(async move { agents.tend(epoch, clients).await });
         if let Some(demo) = demo {
             let simulator = demo::keep_simulator(
                 self.jobs.clone(),

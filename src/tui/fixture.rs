@@ -63,6 +63,8 @@ pub(super) fn task(id: u64, state: TaskState, prompt: &str) -> Task {
             settled: None,
             head: None,
             failure: None,
+            job: None,
+            usage: None,
         });
         task.commits = 1;
     }

@@ -7,6 +7,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 
 use super::keymap::Layer;
 use super::model::Model;
+use crate::core::pool::{Forking, PoolReport};
 use crate::engine::Installation;
 use crate::pty::{Size, Snapshot};
 
@@ -149,6 +150,14 @@ pub fn banner(model: &Model) -> Option<(String, bool)> {
             Some((format!("installing Aider: {message}; tasks wait"), false))
         }
         Installation::Failed { why } => Some((format!("Aider cannot be used: {why}"), true)),
-        Installation::Unknown | Installation::Ready { .. } => None,
+        Installation::Unknown | Installation::Ready { .. } => cold(&model.view.pool),
+    }
+}
+
+/// Work goes on, only slower.
+fn cold(pool: &PoolReport) -> Option<(String, bool)> {
+    match &pool.forking {
+        Forking::Failed { why } => Some((format!("agents start cold: {why}"), false)),
+        Forking::Off | Forking::Starting | Forking::On { .. } => None,
     }
 }

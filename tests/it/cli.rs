@@ -189,8 +189,8 @@ fn mistakes_of_the_configuration_are_all_told_with_file_and_line_and_exit_with_3
         .run(&["config", "show", "--config", "/none"])
         .refused(3, "/none", "--config");
     place
-        .run(&["config", "show", "--set", "agents.max=11"])
-        .refused(3, "--set agents.max", "to 10");
+        .run(&["config", "show", "--set", "agents.max=65"])
+        .refused(3, "--set agents.max", "to 64");
     place
         .run(&["server", "--config", file])
         .refused(3, "agents.mxa", "max");

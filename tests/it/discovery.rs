@@ -58,6 +58,7 @@ struct Looking {
 impl Looking {
     fn at(url: &str, interval: Duration) -> Self {
         let endpoint = EndpointSettings {
+            parallel: None,
             name: "local".into(),
             url: url.into(),
         };

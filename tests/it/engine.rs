@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use warpsquad::core::command::{Command, NewTask, Refusal, RefusalKind, Reply, Request};
 use warpsquad::core::event::{Actor, Event};
+use warpsquad::core::settings::MaxAgents;
 use warpsquad::core::task::{Blocked, Task, TaskSpec, TaskState, Workplace};
 use warpsquad::core::{Epoch, TaskId, Timestamp};
 use warpsquad::engine::journal::{EventFilter, JournalError, Loaded, TaskFilter, Transaction};
@@ -98,7 +99,7 @@ async fn running(disk: &Disk) -> Running {
 
 fn start(disk: &Disk) -> Running {
     let settings = EngineSettings {
-        slots: 2,
+        max: MaxAgents::Fixed(2),
         ..EngineSettings::default()
     };
     let (engine, handle, effects) = EngineLoop::start(disk.clone(), settings, clock).unwrap();
@@ -153,7 +154,7 @@ impl Running {
     async fn one_in_review(&mut self) {
         self.submit("do it").await.unwrap();
         assert!(matches!(self.effect().await, Effect::Prepare(_)));
-        self.about(Fact::Prepared(workplace())).await;
+        self.about(prepared()).await;
         assert!(matches!(self.effect().await, Effect::RunAgent(_)));
         self.about(Fact::Settled {
             head: "h".into(),
@@ -174,6 +175,13 @@ fn ready() -> Input {
     Input::Installation(Installation::Ready {
         version: "0.86.2".into(),
     })
+}
+
+fn prepared() -> Fact {
+    Fact::Prepared {
+        workplace: workplace(),
+        job: None,
+    }
 }
 
 fn workplace() -> Workplace {
@@ -294,7 +302,7 @@ async fn after_a_full_disk_everything_outstanding_is_asked_for_again() {
     squad.submit("do it").await.unwrap();
     assert!(matches!(squad.effect().await, Effect::Prepare(_)));
     disk.fill(true);
-    squad.about(Fact::Prepared(workplace())).await;
+    squad.about(prepared()).await;
     squad.view(|view| view.store_fault.is_some()).await;
     assert_eq!(disk.states(), [TaskState::Assigned]);
     disk.fill(false);
@@ -305,7 +313,7 @@ async fn after_a_full_disk_everything_outstanding_is_asked_for_again() {
         (again.state, again.attempt_number()),
         (TaskState::Assigned, 1)
     );
-    squad.about(Fact::Prepared(workplace())).await;
+    squad.about(prepared()).await;
     assert!(matches!(squad.effect().await, Effect::RunAgent(_)));
 }
 

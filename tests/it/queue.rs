@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use warpsquad::core::command::{Command, NewTask, Reply, Request};
 use warpsquad::core::event::{Actor, TaskEvent, What};
+use warpsquad::core::settings::MaxAgents;
 use warpsquad::core::task::{Autonomy, Priority, Task, TaskSpec, TaskState, Workplace};
 use warpsquad::core::verify::{VerifyOutcome, VerifyReport};
 use warpsquad::core::{AgentSlot, TaskId, Timestamp};
@@ -130,7 +131,7 @@ impl Outside {
             next_event: 1,
         };
         outside.state.settings = EngineSettings {
-            slots,
+            max: MaxAgents::Fixed(slots),
             ..EngineSettings::default()
         };
         outside.crash();
@@ -315,7 +316,7 @@ impl Outside {
             different.len(),
             "a slot is held twice: {held:?}"
         );
-        let known = |slot: &AgentSlot| (1..=self.state.settings.slots).contains(&slot.0);
+        let known = |slot: &AgentSlot| (1..=self.state.limit()).contains(&slot.0);
         assert!(different.iter().all(known), "{different:?}");
     }
 
@@ -422,6 +423,7 @@ fn key(effect: &Effect) -> Option<(TaskId, Asked)> {
         Effect::Archive(task) => ("archive", task),
         Effect::StopAgent { .. }
         | Effect::Restore(_)
+        | Effect::KeepSpares(_)
         | Effect::Answer { .. }
         | Effect::SendLine { .. }
         | Effect::KillAgent { .. } => return None,
@@ -453,7 +455,10 @@ fn aider(there: bool) -> Installation {
 fn answers(effect: &Effect, kind: u8) -> Vec<Input> {
     let (why, kept) = (String::from("why"), String::from("kept"));
     let facts = match (effect, kind) {
-        (Effect::Prepare(task), 0 | 1) => vec![Fact::Prepared(workplace(task.id))],
+        (Effect::Prepare(task), 0 | 1) => vec![Fact::Prepared {
+            workplace: workplace(task.id),
+            job: None,
+        }],
         (Effect::RunAgent(_), 0) => vec![Fact::Delivered, settled()],
         (Effect::RunAgent(_), 1) => vec![Fact::Delivered],
         (Effect::Verify(_), 0) => vec![verified(VerifyOutcome::Passed)],

@@ -15,6 +15,10 @@ use super::cues::{Cue, InputEnd};
 /// Takes away the meaning of the first character; the launcher removes it (`LITERAL` there).
 const LITERAL: char = '\u{2060}';
 
+/// Tells a spare to read what its task is before it takes the text; the launcher removes it
+/// (`HANDOVER` there).
+const HANDOVER: char = '\u{2061}';
+
 /// A text ready for the pty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
@@ -39,24 +43,36 @@ pub struct EmptyPrompt;
 /// A prompt: never a command, whatever it begins with.
 pub fn literal(text: &str) -> Result<Delivery, EmptyPrompt> {
     let clean = clean(text);
+    let marks: Vec<char> = literal_mark(&clean)?.into_iter().collect();
+    Ok(deliver(&marks, &clean))
+}
+
+/// The first prompt of an agent that was started before its task was known.
+pub fn handed_over(text: &str) -> Result<Delivery, EmptyPrompt> {
+    let clean = clean(text);
+    let mut marks = vec![HANDOVER];
+    marks.extend(literal_mark(&clean)?);
+    Ok(deliver(&marks, &clean))
+}
+
+fn literal_mark(clean: &str) -> Result<Option<char>, EmptyPrompt> {
     if clean.trim().is_empty() {
         return Err(EmptyPrompt);
     }
-    let is_command = clean.starts_with(['/', '!', LITERAL]);
+    let is_command = clean.starts_with(['/', '!', LITERAL, HANDOVER]);
     let is_block = clean.trim_start_matches('\n').starts_with('{');
-    let mark = (is_command || is_block).then_some(LITERAL);
-    Ok(deliver(mark, &clean))
+    Ok((is_command || is_block).then_some(LITERAL))
 }
 
 /// A line of a human's: `/add`, `!ls` and the like keep their meaning.
 pub fn line(text: &str) -> Delivery {
-    deliver(None, &clean(text))
+    deliver(&[], &clean(text))
 }
 
-fn deliver(mark: Option<char>, clean: &str) -> Delivery {
+fn deliver(marks: &[char], clean: &str) -> Delivery {
     let mut text = String::with_capacity(clean.len() + 16);
     text.push_str("\x1b[200~");
-    text.extend(mark);
+    text.extend(marks);
     text.push_str(clean);
     text.push_str("\x1b[201~\r");
     Delivery {

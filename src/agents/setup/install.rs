@@ -14,6 +14,7 @@ use super::progress::{Meter, Phase, Progress};
 use super::python::{Interpreter, find_interpreters, on_path};
 use super::run;
 use crate::agents::aider::flavour::{LAUNCHER, VERSION};
+use crate::agents::zygote;
 
 /// Space that an installation takes at most, measured 687 MB with compiled modules.
 pub(super) const NEEDED_MIB: u64 = 900;
@@ -141,8 +142,43 @@ impl Setup {
         ));
         let python = interpreter(&dir);
         let checked = self.check_python(&python).ok()?;
+        self.survey(&python, report);
         write_mark(&dir, checked).ok()?;
         Some(python)
+    }
+
+    /// Lists what a message imports, so that agents can be forked with all of it. Without the list
+    /// they still work; a squad makes its own.
+    fn survey(&self, python: &Path, report: Report<'_>) {
+        report(Progress::new(
+            Phase::Checking,
+            95,
+            "listing what Aider imports",
+        ));
+        if let Err(why) = self.try_survey(python) {
+            report(Progress::new(
+                Phase::Checking,
+                99,
+                format!("no list was made: {why}"),
+            ));
+        }
+    }
+
+    fn try_survey(&self, python: &Path) -> Result<(), String> {
+        let failed = |error: io::Error| error.to_string();
+        let scratch = tempfile::tempdir().map_err(failed)?;
+        let fresh = scratch.path().join("modules.txt");
+        let words = zygote::write_survey(scratch.path(), &fresh).map_err(failed)?;
+        let mut command = run::command(python, &self.environment, scratch.path());
+        command.args(["-I", "-X", "utf8"]).args(words);
+        let output = command.output().map_err(failed)?;
+        if !output.status.success() {
+            let error = String::from_utf8_lossy(&output.stderr);
+            let last = error.lines().rfind(|line| !line.trim().is_empty());
+            return Err(last.unwrap_or("it said nothing").trim().to_owned());
+        }
+        let names = fs::read_to_string(&fresh).map_err(failed)?;
+        fs::write(zygote::list_beside(python), zygote::listed(&names)).map_err(failed)
     }
 
     fn lock(&self, report: Report<'_>) -> Result<File, SetupError> {
@@ -196,8 +232,10 @@ impl Setup {
         };
         build.environment_and_packages(pythons)?;
         let python = interpreter(&build.dir);
-        (build.report)(Progress::new(Phase::Checking, 92, "trying the launcher"));
+        let report = build.report;
+        report(Progress::new(Phase::Checking, 92, "trying the launcher"));
         let checked = self.check_python(&python)?;
+        self.survey(&python, report);
         write_mark(kept.path(), checked).map_err(|error| at(kept.path(), error))?;
         Ok(kept.keep())
     }

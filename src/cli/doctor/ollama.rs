@@ -134,6 +134,7 @@ mod tests {
             endpoint.models.insert(model.name.clone(), model);
         }
         let settings = EndpointSettings {
+            parallel: None,
             name: "local".into(),
             url: "http://x".into(),
         };
@@ -165,6 +166,7 @@ mod tests {
     #[test]
     fn an_endpoint_that_does_not_answer_is_unknown_and_no_models_are_an_error() {
         let settings = EndpointSettings {
+            parallel: None,
             name: "local".into(),
             url: "http://x".into(),
         };

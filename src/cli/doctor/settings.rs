@@ -25,7 +25,8 @@ pub(super) fn settings(seen: &[Seen], settings: &Settings) -> Vec<Finding> {
         if !is_local(&seen.settings.url) {
             let what = format!("{name} runs elsewhere: its settings cannot be read from here");
             findings.push(
-                Finding::unknown("ollama-settings", what).remedy(advice(settings.agents.max)),
+                Finding::unknown("ollama-settings", what)
+                    .remedy(advice(settings.agents.max.ceiling())),
             );
             continue;
         }
@@ -36,7 +37,7 @@ pub(super) fn settings(seen: &[Seen], settings: &Settings) -> Vec<Finding> {
                     "ollama-settings",
                     format!("{name}: the server's environment cannot be read"),
                 )
-                .remedy(advice(settings.agents.max)),
+                .remedy(advice(settings.agents.max.ceiling())),
             ),
         }
     }
@@ -86,7 +87,7 @@ fn judge(name: &str, read: &Read, settings: &Settings) -> Vec<Finding> {
     };
     let number = |key: &str| get(key).and_then(|value| value.parse::<u16>().ok());
     let place = &read.place;
-    let agents = settings.agents.max;
+    let agents = settings.agents.max.ceiling();
 
     let slots = number("OLLAMA_NUM_PARALLEL")
         .filter(|slots| *slots > 0)

@@ -184,6 +184,11 @@ fn words(event: &Event) -> String {
             }
             SquadEvent::Paused => "the queue was paused".into(),
             SquadEvent::Resumed => "the queue goes on".into(),
+            SquadEvent::ForkingFailed { why } => format!("agents start cold: {why}"),
+            SquadEvent::LimitChanged { before, limit, why } => {
+                format!("{limit} agents may work instead of {before}: {why}")
+            }
+            SquadEvent::ForkingResumed => "agents are forked again".into(),
             SquadEvent::CatalogueChanged { what } | SquadEvent::KeeperLost { what } => what.clone(),
         },
     }

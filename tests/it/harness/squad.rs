@@ -89,13 +89,23 @@ pub(crate) struct Squad {
 impl Squad {
     /// A repository with one commit and a configuration; nothing runs yet.
     pub(crate) fn new(server: &Server, agents: usize, configuration: &str) -> Self {
+        Self::new_with(server, agents, "", configuration)
+    }
+
+    /// The same, with further keys of `[agents]`.
+    pub(crate) fn new_with(
+        server: &Server,
+        agents: usize,
+        keys: &str,
+        configuration: &str,
+    ) -> Self {
         let dir = TempDir::with_prefix("squad").unwrap();
         let squad = Self { dir };
         for folder in ["home", "repo"] {
             std::fs::create_dir(squad.path(folder)).unwrap();
         }
         let text = format!(
-            "[agents]\nmax = {agents}\npython = \"{}\"\n{configuration}\n\
+            "[agents]\nmax = {agents}\npython = \"{}\"\n{keys}\n{configuration}\n\
              [[endpoints]]\nname = \"test\"\nurl = {:?}\n",
             python().display(),
             server.url,
