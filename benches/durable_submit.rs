@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 use warpsquad::core::command::{Command, NewTask, Request};
 use warpsquad::core::event::{Actor, Event, TaskEvent, What};
+use warpsquad::core::settings::MaxAgents;
 use warpsquad::core::task::{Blocked, Task, TaskSpec};
 use warpsquad::core::{TaskId, Timestamp};
 use warpsquad::engine::{EngineHandle, EngineLoop, EngineSettings};
@@ -59,7 +60,7 @@ fn main() {
 fn start(folder: &Path) -> EngineHandle {
     let store = SqliteStore::open(&folder.join("tasks.db")).expect("a store");
     let settings = EngineSettings {
-        slots: 10,
+        max: MaxAgents::Fixed(10),
         ..EngineSettings::default()
     };
     let (engine, handle, effects) = EngineLoop::start(store, settings, now).expect("an engine");

@@ -177,11 +177,12 @@ impl Squad {
         squad
     }
 
-    /// As on a machine where Aider stands: it has been checked, which a squad does once.
+    /// As on a machine where Aider stands: it has been checked, which a squad does once. No agent is
+    /// made ahead: benches/agents.rs says what those cost.
     fn configure(&self) {
         let folder = self.folder.path();
         let config = [
-            "[agents]\npython = \"/usr/bin/python3\"\n",
+            "[agents]\nfork = false\nspare = 0\npython = \"/usr/bin/python3\"\n",
             "[[endpoints]]\nname = \"bench\"\n",
             &format!("url = \"{}\"\n", endpoint()),
         ];
