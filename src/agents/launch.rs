@@ -288,7 +288,8 @@ async fn plan(nursery: &Nursery, newborn: &Newborn<'_>) -> Result<AgentPlan, Sta
     let workshop = &nursery.workshop;
     let settings = &workshop.settings;
     let binding = newborn.binding;
-    let tuning = settings.models.tuning(&binding.model);
+    let mut tuning = settings.models.tuning(&binding.model);
+    tuning.edit_format = tuning.edit_format.or_else(|| binding.edit_format.clone());
     let model = nursery
         .catalogue
         .endpoints

@@ -72,6 +72,9 @@ pub enum Command {
     /// Submit, follow and settle tasks.
     #[command(subcommand)]
     Task(Task),
+    /// Look at the templates that tasks can be given.
+    #[command(subcommand)]
+    Template(Template),
     /// Look at agents and talk to them.
     #[command(subcommand)]
     Agent(Agent),
@@ -173,6 +176,9 @@ pub struct TaskOptions {
     /// Read the prompt from a file.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompt_file: Option<PathBuf>,
+    /// Template that frames the prompt and fills what is not said here.
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<String>,
     /// Repository to work on [default: the one here].
     #[arg(long, value_name = "FOLDER")]
     pub repo: Option<PathBuf>,
@@ -371,6 +377,42 @@ pub struct TaskMerge {
     /// Instead of the task's own strategy.
     #[arg(long, value_parser = words::STRATEGIES)]
     pub strategy: Option<String>,
+}
+
+/// `template …`
+#[derive(Debug, Subcommand)]
+pub enum Template {
+    /// List all templates, the best for the repository here first.
+    List(TemplateList),
+    /// Show all that a template says, and what it means in the repository here.
+    Show(TemplateNamed),
+}
+
+/// `template list`
+#[derive(Debug, Args)]
+pub struct TemplateList {
+    /// Only those that the dashboard offers for the repository here.
+    #[arg(long)]
+    pub best: bool,
+    /// Repository [default: the one here].
+    #[arg(long, value_name = "FOLDER")]
+    pub repo: Option<PathBuf>,
+    /// Print one JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `template show`
+#[derive(Debug, Args)]
+pub struct TemplateNamed {
+    /// Its name.
+    pub name: String,
+    /// Repository [default: the one here].
+    #[arg(long, value_name = "FOLDER")]
+    pub repo: Option<PathBuf>,
+    /// Print one JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `agent …`

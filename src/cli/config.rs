@@ -5,7 +5,8 @@ use serde_json::json;
 use super::args::{Config, ConfigShow, Json};
 use super::context::Context;
 use super::report::Report;
-use crate::config::{example, layers::Shown, load};
+use crate::config::templates::Library;
+use crate::config::{ConfigError, example, layers::Shown, load};
 
 pub(super) fn run(context: &mut Context, config: &Config) -> Result<(), Report> {
     match config {
@@ -64,8 +65,21 @@ fn show(context: &mut Context, show: &ConfigShow) -> Result<(), Report> {
 }
 
 fn check(context: &mut Context, json: Json) -> Result<(), Report> {
-    let repository = context.repository(None);
-    match load(&context.sources(repository)?) {
+    let sources = context.sources(context.repository(None))?;
+    let library = Library::open(
+        sources.templates().as_deref(),
+        sources.repository.as_deref(),
+    );
+    let mistakes = library.mistakes();
+    let loaded = match load(&sources) {
+        Ok(loaded) if mistakes.is_empty() => Ok(loaded),
+        Ok(_) => Err(ConfigError { mistakes }),
+        Err(mut error) => {
+            error.mistakes.extend(mistakes);
+            Err(error)
+        }
+    };
+    match loaded {
         Ok(loaded) => {
             if json.json {
                 context

@@ -11,7 +11,8 @@ use super::context::Context;
 use super::output::Output;
 use super::report::{Kind, Report};
 use super::{
-    agent, catalogue, completions, config, doctor, man, progress, server, setup, squad, task, trust,
+    agent, catalogue, completions, config, doctor, man, progress, server, setup, squad, task,
+    template, trust,
 };
 use crate::config::environment;
 
@@ -96,6 +97,7 @@ fn run(
         Command::Setup(options) => setup::run(context, options).map(done),
         Command::Doctor(options) => doctor::run(context, options),
         Command::Task(asked) => task::run(context, &asked),
+        Command::Template(asked) => template::run(context, &asked).map(done),
         Command::Agent(asked) => agent::run(context, &asked).map(done),
         Command::Model(asked) => catalogue::models(context, &asked).map(done),
         Command::Endpoint(asked) => catalogue::endpoints(context, &asked).map(done),

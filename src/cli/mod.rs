@@ -27,6 +27,7 @@ pub mod show;
 mod squad;
 pub mod submission;
 mod task;
+mod template;
 mod trust;
 
 pub use client::Client;

@@ -87,6 +87,15 @@ impl Report {
         self
     }
 
+    /// Says where the problems are.
+    #[must_use]
+    pub fn at(mut self, place: &str) -> Self {
+        for problem in &mut self.problems {
+            problem.error = format!("{place}: {}", problem.error);
+        }
+        self
+    }
+
     /// Prints the report on standard error and gives the exit code.
     pub fn finish(&self) -> ExitCode {
         let text = self.to_string();

@@ -121,6 +121,7 @@ pub(super) fn task(out: &mut Output, task: &Task) {
         ));
     }
     for (name, text) in [
+        ("asked", task.spec.asked.as_ref()),
         ("prompt", Some(&task.spec.prompt)),
         ("answer", task.answer.as_ref()),
     ] {
@@ -141,6 +142,7 @@ fn facts(task: &Task) -> Vec<Vec<String>> {
     };
     row("why", task.why.clone());
     row("repository", Some(spec.repo.display().to_string()));
+    row("template", spec.template.clone());
     row("mode", Some(spec.mode.as_str().into()));
     row("category", Some(spec.category.as_str().into()));
     row("priority", Some(spec.priority.as_str().into()));

@@ -8,8 +8,10 @@ use super::args::TaskOptions;
 use super::context::Context;
 use super::report::{Kind, Problem, Report};
 use super::taskfile::{self, Draft};
+use super::template::Offers;
 use super::words;
 use crate::config::Environment;
+use crate::config::templates::Offer;
 use crate::core::TaskId;
 use crate::core::command::NewTask;
 use crate::core::settings::Settings;
@@ -51,10 +53,12 @@ pub fn tasks(
     options: &TaskOptions,
 ) -> Result<Vec<NewTask>, Report> {
     let repository = context.need_repository(options.repo.as_deref())?;
-    let settings = context.load(Some(repository.clone()))?.settings;
+    let offers = Offers::new(context, &repository)?;
+    let settings = offers.settings().clone();
     let builder = Builder {
         repository,
         settings: &settings,
+        offers: &offers,
         environment: chosen(&context.environment),
     };
     if let Some(file) = file {
@@ -163,7 +167,9 @@ fn from_file(
                 let limit = builder.settings.tasks.prompt_max;
                 draft.prompt = Some(read_limited(&folder.join(file), limit)?);
             }
-            builder.task(draft, task.after_index)
+            let place = format!("{}:{}", shown.display(), task.line);
+            let found = builder.task(draft, task.after_index);
+            found.map_err(|report| report.at(&place))
         })
         .collect()
 }
@@ -191,6 +197,7 @@ fn from_options(options: &TaskOptions) -> Draft {
         target: options.target.clone(),
         strategy: options.strategy.clone(),
         key: options.key.clone(),
+        template: options.template.clone(),
     }
 }
 
@@ -214,6 +221,7 @@ fn over(file: Draft, flags: &Draft) -> Draft {
         base: flags.base.clone().or(file.base),
         target: flags.target.clone().or(file.target),
         strategy: flags.strategy.clone().or(file.strategy),
+        template: flags.template.clone().or(file.template),
         ..file
     }
 }
@@ -221,26 +229,41 @@ fn over(file: Draft, flags: &Draft) -> Draft {
 struct Builder<'a> {
     repository: PathBuf,
     settings: &'a Settings,
+    offers: &'a Offers,
     environment: BTreeMap<String, String>,
 }
 
 impl Builder<'_> {
     fn task(&self, draft: Draft, after_index: Vec<usize>) -> Result<NewTask, Report> {
-        let prompt = draft.prompt.unwrap_or_default();
-        if prompt.trim().is_empty() {
+        let asked = draft.prompt.as_deref().unwrap_or_default();
+        if asked.trim().is_empty() {
             return Err(Report::user("the prompt is empty").hint("say what is to be done"));
         }
-        if prompt.len() > self.settings.tasks.prompt_max {
+        let offer = draft.template.as_deref().map(|name| self.offers.get(name));
+        let offer = offer.transpose()?;
+        let draft = match &offer {
+            Some(offer) => filled(draft, offer),
+            None => draft,
+        };
+        let mut spec = self.spec(draft);
+        if let Some(offer) = &offer {
+            offer.frame(&mut spec);
+        }
+        if spec.prompt.len() > self.settings.tasks.prompt_max {
             return Err(too_long("the prompt", self.settings.tasks.prompt_max));
         }
+        Ok(NewTask { spec, after_index })
+    }
+
+    fn spec(&self, draft: Draft) -> TaskSpec {
         let settings = self.settings;
         let millis = |ttl: std::time::Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        let spec = TaskSpec {
+        TaskSpec {
             copy: settings.worktree.copy.clone(),
             link: settings.worktree.link.clone(),
             name: draft.name,
             repo: self.repository.clone(),
-            prompt,
+            prompt: draft.prompt.unwrap_or_default(),
             mode: word(draft.mode.as_deref()),
             category: word(draft.category.as_deref()),
             priority: word(draft.priority.as_deref()),
@@ -269,8 +292,22 @@ impl Builder<'_> {
             setup: settings.worktree.setup.clone(),
             environment: self.environment.clone(),
             key: draft.key,
-        };
-        Ok(NewTask { spec, after_index })
+            ..TaskSpec::default()
+        }
+    }
+}
+
+/// What is not said comes from the template.
+fn filled(draft: Draft, offer: &Offer) -> Draft {
+    let template = &offer.template;
+    Draft {
+        mode: draft.mode.or_else(|| Some(template.mode.as_str().into())),
+        category: draft
+            .category
+            .or_else(|| Some(template.category.as_str().into())),
+        read: draft.read.or_else(|| Some(offer.read.clone())),
+        verify: draft.verify.or_else(|| offer.verify.clone()),
+        ..draft
     }
 }
 
@@ -350,6 +387,59 @@ mod tests {
         let report = tasks(&place.context, None, &from_file).unwrap_err();
         assert_eq!(report.kind, Kind::User);
         assert!(report.to_string().contains("tasks.prompt_max"));
+    }
+
+    #[test]
+    fn a_template_fills_what_is_not_said_and_frames_the_prompt() {
+        let place = place();
+        std::fs::write(place.folder.path().join("README.md"), "# R\n").unwrap();
+        let reviewed = TaskOptions {
+            template: Some("reviewer".into()),
+            category: Some("general".into()),
+            ..options(&["look at src"])
+        };
+        let spec = tasks(&place.context, None, &reviewed).unwrap()[0]
+            .spec
+            .clone();
+        assert_eq!(spec.mode, Mode::Ask);
+        assert_eq!(spec.category, crate::core::task::Category::General);
+        assert_eq!(spec.template.as_deref(), Some("reviewer"));
+        assert_eq!(spec.asked.as_deref(), Some("look at src"));
+        assert_eq!(spec.title(), "look at src");
+        assert!(spec.prompt.contains("\nlook at src\n") && spec.prompt.len() > 200);
+        let said = TaskOptions {
+            mode: Some("code".into()),
+            verify: Some("true".into()),
+            read: vec!["a.md".into()],
+            ..reviewed
+        };
+        let spec = tasks(&place.context, None, &said).unwrap()[0].spec.clone();
+        assert_eq!(
+            (spec.mode, spec.verify.as_deref()),
+            (Mode::Code, Some("true"))
+        );
+        assert_eq!(spec.read, ["a.md"]);
+    }
+
+    #[test]
+    fn an_unknown_template_is_refused_with_the_nearest_name_and_its_line() {
+        let place = place();
+        let wrong = TaskOptions {
+            template: Some("reviwer".into()),
+            ..options(&["x"])
+        };
+        let report = tasks(&place.context, None, &wrong).unwrap_err();
+        assert_eq!(report.kind, Kind::User);
+        assert!(report.to_string().contains("did you mean reviewer?"));
+        let text = "[[task]]\nprompt = \"a\"\n\n[[task]]\nprompt = \"b\"\ntemplate = \"x\"\n";
+        std::fs::write(place.folder.path().join("t.toml"), text).unwrap();
+        let none = TaskOptions::default();
+        let report = tasks(&place.context, Some(Path::new("t.toml")), &none).unwrap_err();
+        let text = report.to_string();
+        assert!(
+            text.contains("t.toml:4: there is no template \"x\""),
+            "{text}"
+        );
     }
 
     #[test]

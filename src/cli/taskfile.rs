@@ -68,6 +68,8 @@ pub struct Draft {
     pub strategy: Option<String>,
     /// Idempotency key.
     pub key: Option<String>,
+    /// Template that frames the prompt.
+    pub template: Option<String>,
 }
 
 /// One task of a file.
@@ -102,7 +104,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Vec<FileTask>, Vec<Mistake>> {
     Err(reader.mistakes)
 }
 
-const KEYS: [(&str, Kind); 20] = [
+const KEYS: [(&str, Kind); 21] = [
     ("after", Kind::List),
     ("after_tasks", Kind::List),
     ("autonomy", Kind::Choice(&words::AUTONOMIES)),
@@ -121,6 +123,7 @@ const KEYS: [(&str, Kind); 20] = [
     ("strategy", Kind::Choice(&words::STRATEGIES)),
     ("tags", Kind::List),
     ("target", Kind::Text),
+    ("template", Kind::Text),
     ("ttl", Kind::Duration),
     ("verify", Kind::Text),
 ];
@@ -316,6 +319,7 @@ fn set(draft: &mut Draft, name: &str, value: crate::config::value::Value) {
         "base" => draft.base = Field::from_value(value),
         "target" => draft.target = Field::from_value(value),
         "strategy" => draft.strategy = Field::from_value(value),
+        "template" => draft.template = Field::from_value(value),
         _ => draft.key = Field::from_value(value),
     }
 }

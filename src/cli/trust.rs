@@ -62,8 +62,8 @@ fn show(context: &mut Context, proposals: &Proposals, state: TrustState) {
         .line(&format!("{} proposes, {state}:", proposals.root.display()));
     for item in &proposals.items {
         let text = format!(
-            "  {} = {}  (.warpsquad.toml:{})",
-            item.key, item.value, item.line
+            "  {} = {}  ({}:{})",
+            item.key, item.value, item.file, item.line
         );
         context.out.line(&text);
     }

@@ -2,19 +2,13 @@
 
 use std::time::Duration;
 
+use crate::core::task::{Category, Mode};
+
 /// How Aider works.
-pub const MODES: [&str; 3] = ["code", "architect", "ask"];
+pub const MODES: [&str; 3] = Mode::WORDS;
 
 /// Kinds of work.
-pub const CATEGORIES: [&str; 7] = [
-    "coding",
-    "refactoring",
-    "testing",
-    "documentation",
-    "debugging",
-    "review",
-    "general",
-];
+pub const CATEGORIES: [&str; 7] = Category::WORDS;
 
 /// Urgencies, the highest first.
 pub const PRIORITIES: [&str; 5] = ["critical", "high", "normal", "low", "background"];
@@ -66,7 +60,7 @@ pub fn value<T: serde::de::DeserializeOwned>(word: &str) -> Option<T> {
 mod tests {
     use super::*;
     use crate::core::settings::MergeStrategy;
-    use crate::core::task::{Autonomy, Category, Mode, Priority, TaskState};
+    use crate::core::task::{Autonomy, Priority, TaskState};
 
     #[test]
     fn every_word_is_one_that_tasks_know() {
@@ -91,6 +85,8 @@ mod tests {
                 .iter()
                 .all(|word| value::<MergeStrategy>(word).is_some())
         );
+        assert_eq!(MODES, Mode::ALL.map(Mode::as_str));
+        assert_eq!(CATEGORIES, Category::ALL.map(Category::as_str));
         assert_eq!(STATES, TaskState::ALL.map(TaskState::as_str));
         assert!(value::<Mode>("think").is_none());
     }

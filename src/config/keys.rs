@@ -91,7 +91,7 @@ const fn whole(min: i64, max: i64) -> Kind {
 
 const CONTEXT: Kind = whole(512, 16_777_216);
 const TEMPERATURE: Kind = Kind::Float { min: 0.0, max: 2.0 };
-const EDIT_FORMAT: Kind = Kind::Choice(&["whole", "diff", "diff-fenced", "udiff"]);
+pub(super) const EDIT_FORMAT: Kind = Kind::Choice(&["whole", "diff", "diff-fenced", "udiff"]);
 const QUESTIONS: &[&str] = &[
     "create-file",
     "add-file",

@@ -9,6 +9,7 @@ use super::mistake::{ConfigError, Mistake, Place};
 use super::parse::{self, Assignment};
 use super::paths::Places;
 use super::schema::{KEYS, Repository, written};
+use super::templates;
 use super::trust::{Proposal, Proposals, Trust, TrustState};
 use super::url;
 use crate::core::settings::{EndpointSettings, Settings};
@@ -60,6 +61,11 @@ impl Sources {
     pub fn with_repository(mut self, root: Option<PathBuf>) -> Self {
         self.repository = root;
         self
+    }
+
+    /// Folder of the user's templates: beside the configuration file.
+    pub fn templates(&self) -> Option<PathBuf> {
+        Some(self.user.as_ref()?.parent()?.join("templates"))
     }
 }
 
@@ -279,10 +285,11 @@ impl Build {
             }
         }
         self.apply(allowed);
-        if proposed.is_empty() {
+        let mut items: Vec<_> = proposed.iter().map(Proposal::from_assignment).collect();
+        items.extend(templates::proposals(root));
+        if items.is_empty() {
             return;
         }
-        let items = proposed.iter().map(Proposal::from_assignment).collect();
         let proposals = Proposals {
             root: root.to_owned(),
             items,
@@ -331,7 +338,7 @@ impl Build {
     }
 }
 
-fn read_file(file: &Path) -> std::io::Result<String> {
+pub(super) fn read_file(file: &Path) -> std::io::Result<String> {
     use std::io::{Error, ErrorKind, Read as _};
     let opened = std::fs::File::open(file)?;
     let metadata = opened.metadata()?;

@@ -4,7 +4,8 @@
 //! `--config`) < repository (`.warpsquad.toml`) < environment < flags. [`schema`] is the one
 //! table of keys; [`parse`] turns a file into assignments with lines; [`layers`] puts them
 //! together and remembers the origin of every value; [`trust`] decides about the commands that a
-//! repository proposes; [`paths`] says where things lie.
+//! repository proposes; [`templates`] are the roles that a task can be given; [`paths`] says where
+//! things lie.
 //!
 //! Invariant: nothing here runs a command, opens a connection or changes the environment.
 
@@ -15,6 +16,7 @@ pub mod mistake;
 pub mod parse;
 pub mod paths;
 pub mod schema;
+pub mod templates;
 pub mod trust;
 pub mod url;
 pub mod value;

@@ -23,6 +23,13 @@ pub struct Proposal {
     pub value: String,
     /// Its line in the file.
     pub line: usize,
+    /// The file, from the repository's root.
+    #[serde(default = "repository_file")]
+    pub file: String,
+}
+
+fn repository_file() -> String {
+    super::layers::REPOSITORY_FILE.to_owned()
 }
 
 impl Proposal {
@@ -34,6 +41,7 @@ impl Proposal {
                 Place::File { line, .. } => *line,
                 Place::Environment(_) | Place::Flag(_) => 1,
             },
+            file: repository_file(),
         }
     }
 }
@@ -179,6 +187,7 @@ mod tests {
             key: "verify.command".into(),
             value: command.into(),
             line: 3,
+            file: repository_file(),
         };
         Proposals {
             root: root.into(),

@@ -26,6 +26,9 @@ pub struct Binding {
     pub model: String,
     /// How Aider works.
     pub mode: Mode,
+    /// How the model writes its edits, where the task has a word in it.
+    #[serde(default)]
+    pub edit_format: Option<String>,
     /// Command run once in the new worktree.
     pub setup: Option<String>,
     /// Untracked files copied into the worktree (globs).
@@ -44,6 +47,7 @@ impl Binding {
             endpoint: endpoint.to_owned(),
             model: model.to_owned(),
             mode: spec.mode,
+            edit_format: spec.edit_format.clone(),
             setup: spec.setup.clone(),
             copy: spec.copy.clone(),
             link: spec.link.clone(),

@@ -120,6 +120,17 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Code, Self::Architect, Self::Ask];
+
+    /// The words of all modes.
+    pub const WORDS: [&str; 3] = ["code", "architect", "ask"];
+
+    /// The mode of this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.as_str() == word)
+    }
+
     /// The word used in files, tables and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -152,6 +163,35 @@ pub enum Category {
 }
 
 impl Category {
+    /// Every category.
+    pub const ALL: [Self; 7] = [
+        Self::Coding,
+        Self::Refactoring,
+        Self::Testing,
+        Self::Documentation,
+        Self::Debugging,
+        Self::Review,
+        Self::General,
+    ];
+
+    /// The words of all categories.
+    pub const WORDS: [&str; 7] = [
+        "coding",
+        "refactoring",
+        "testing",
+        "documentation",
+        "debugging",
+        "review",
+        "general",
+    ];
+
+    /// The category of this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|category| category.as_str() == word)
+    }
+
     /// The word used in files, tables and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -274,12 +314,19 @@ pub struct TaskSpec {
     pub environment: BTreeMap<String, String>,
     /// Submitting again with the same key returns the same task.
     pub key: Option<String>,
+    /// The template that framed the prompt, by its name.
+    pub template: Option<String>,
+    /// What was asked before a template framed it.
+    pub asked: Option<String>,
+    /// How the model writes its edits where the settings say nothing about the model.
+    pub edit_format: Option<String>,
 }
 
 impl TaskSpec {
-    /// The name, or the first line of the prompt, in at most 60 characters on one line.
+    /// The name, or the first line of what was asked, in at most 60 characters on one line.
     pub fn title(&self) -> String {
-        let text = self.name.as_deref().unwrap_or(&self.prompt);
+        let asked = self.asked.as_deref().unwrap_or(&self.prompt);
+        let text = self.name.as_deref().unwrap_or(asked);
         let line = text
             .lines()
             .map(str::trim)

@@ -9,10 +9,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::agents::{AgentCommand, Agents};
 use crate::api::{Attached, Call, call};
+use crate::config::Sources;
+use crate::config::templates::{Offer, best_offers};
 use crate::core::command::Request;
 use crate::core::event::{Actor, ActorKind};
 use crate::core::settings::UiSettings;
 use crate::engine::EngineHandle;
+use crate::git::Repository;
 use crate::tui::attach::{Ask, Desk, run_client};
 use crate::tui::wire::{ClientHello, read_hello};
 
@@ -31,6 +34,8 @@ pub(super) struct Dashboards {
     /// Cancelled when the squad is told to stop.
     pub(super) stopping: CancellationToken,
     pub(super) settings: UiSettings,
+    /// Where templates and the settings of repositories are read from.
+    pub(super) sources: Sources,
     pub(super) demo: bool,
 }
 
@@ -86,6 +91,10 @@ impl Dashboards {
                     let answer = reads::diff(self.engine.clone(), task);
                     slow.spawn(async move { drop(reply.send(answer.await)) });
                 }
+                Ask::Templates { reply } => {
+                    let offers = templates(self.sources.clone(), hello.clone());
+                    slow.spawn(async move { drop(reply.send(offers.await)) });
+                }
                 Ask::Scrollback {
                     slot,
                     offset,
@@ -121,4 +130,16 @@ impl Dashboards {
             }
         }
     }
+}
+
+/// The best templates for the repository in which a client was started.
+async fn templates(sources: Sources, hello: ClientHello) -> Vec<Offer> {
+    let opened = Repository::open(&hello.cwd).await.ok();
+    let sources = sources.with_repository(opened.map(|it| it.top().to_owned()));
+    let path = hello.env.get("PATH").cloned().unwrap_or_default();
+    let looked = tokio::task::spawn_blocking(move || best_offers(&sources, &path)).await;
+    looked.unwrap_or_else(|error| {
+        tracing::error!(%error, "templates could not be looked for");
+        Vec::new()
+    })
 }

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::agents::{Agents, GatewayAccess, Jobs, Workshop};
 use crate::api::{self, ListenError, Services, call};
-use crate::config::{Environment, Places};
+use crate::config::{Environment, Places, Sources};
 use crate::core::command::{Refusal, Request};
 use crate::core::demo::DemoSquad;
 use crate::core::endpoint::EndpointName;
@@ -367,6 +367,7 @@ impl Squad {
             commands: Arc::clone(&commands),
             stopping: self.farewell.clone(),
             settings: self.options.settings.ui.clone(),
+            sources: Sources::of(&self.options.places, self.options.environment.clone()),
             demo: self.options.demo.is_some(),
         };
         Services {

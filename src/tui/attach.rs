@@ -25,6 +25,7 @@ use super::view;
 use super::wire::{
     ClientHello, ClientMessage, ExitReason, LINE_MAX, ServerFrame, WireError, write_frame,
 };
+use crate::config::templates::Offer;
 use crate::core::command::{Command, Refusal, Reply};
 use crate::core::settings::UiSettings;
 use crate::core::{AgentSlot, TaskId, Timestamp};
@@ -59,6 +60,11 @@ pub enum Ask {
         task: TaskId,
         /// The diff as git writes it.
         reply: oneshot::Sender<Result<String, Refusal>>,
+    },
+    /// The best templates for the repository of the client.
+    Templates {
+        /// The best first.
+        reply: oneshot::Sender<Vec<Offer>>,
     },
     /// Write into an agent's terminal, by the hand of a human.
     Input {
@@ -282,6 +288,7 @@ where
             }
             Want::Command(purpose, command) => self.command(purpose, command).await,
             Want::Diff(task) => self.diff(task).await,
+            Want::Templates => self.templates().await,
             Want::Scrollback(slot, offset) => self.scrollback(slot, offset).await,
             Want::Input(slot, bytes) => self.ask(Ask::Input { slot, bytes }).await,
             Want::Resize(slot, size) => self.ask(Ask::Resize { slot, size }).await,
@@ -310,6 +317,14 @@ where
         self.ask(Ask::Diff { task, reply }).await;
         self.answers.push(Box::pin(async move {
             Message::Diff(task, answer.await.unwrap_or_else(|_| Err(gone())))
+        }));
+    }
+
+    async fn templates(&mut self) {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Ask::Templates { reply }).await;
+        self.answers.push(Box::pin(async move {
+            Message::Templates(answer.await.unwrap_or_default())
         }));
     }
 

@@ -5,6 +5,8 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 
 use super::super::wire::{read_frame, write_line};
 use super::*;
+use crate::config::Sources;
+use crate::config::templates::best_offers;
 use crate::core::agent::{AgentReport, AgentState};
 use crate::core::command::NewTask;
 use crate::engine::view::AgentView;
@@ -140,7 +142,15 @@ async fn a_task_is_written_submitted_and_acknowledged() {
     let mut client = attach(Size::new(100, 30));
     client.keys("n").await;
     client.until("new task").await;
+    let Some(Ask::Templates { reply }) = client.asks.recv().await else {
+        panic!("no templates were asked for");
+    };
+    reply.send(best_offers(&Sources::default(), "")).unwrap();
     client.keys("fix it").await;
+    client.key(KeyCode::Char('o'), KeyModifiers::CONTROL).await;
+    client.until("8 ").await;
+    client.until("reviewer").await;
+    client.key(KeyCode::Enter, KeyModifiers::NONE).await;
     client.until("fix it").await;
     client.key(KeyCode::Enter, KeyModifiers::NONE).await;
     let Some(Ask::Command {

@@ -307,7 +307,7 @@ const COMPOSER: &[Binding] = &[
     bind(
         &[ctrl('o')],
         Action::Options,
-        "mode, priority, model, verify command, autonomy",
+        "template, mode, priority, model, verify command, autonomy",
     ),
     bind(&[ESC, ctrl('c')], Action::Close, "close; the draft is kept"),
 ];

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossterm::event::Event;
 
+use crate::config::templates::Offer;
 use crate::core::command::{Command, Refusal, Reply};
 use crate::core::{AgentSlot, TaskId, Timestamp};
 use crate::engine::View;
@@ -26,6 +27,8 @@ pub enum Message {
     Answered(Purpose, Result<Reply, Refusal>),
     /// A diff came.
     Diff(TaskId, Result<String, Refusal>),
+    /// The best templates for the client's repository came.
+    Templates(Vec<Offer>),
     /// A look back into an agent's terminal.
     Scrollback(AgentSlot, Option<Snapshot>),
 }
@@ -46,6 +49,8 @@ pub enum Want {
     Command(Purpose, Command),
     /// The diff of a task.
     Diff(TaskId),
+    /// The best templates for the client's repository.
+    Templates,
     /// Bytes typed into an agent's terminal.
     Input(AgentSlot, Vec<u8>),
     /// An agent's terminal in this size.

@@ -9,6 +9,7 @@ use super::keymap::Layer;
 use super::message::Want;
 use super::theme::Theme;
 use super::wire::ClientHello;
+use crate::config::templates::Offer;
 use crate::core::agent::AgentState;
 use crate::core::command::NewTask;
 use crate::core::settings::UiSettings;
@@ -145,13 +146,17 @@ pub struct Composer {
     pub options: TaskOptions,
     /// The selected option.
     pub field: Field,
+    /// The best templates for the client's repository, the best first.
+    pub offers: Vec<Offer>,
 }
 
 /// Options of a new task.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskOptions {
-    /// How Aider works.
-    pub mode: Mode,
+    /// The template, by its name; `None` leaves the words of the task alone.
+    pub template: Option<String>,
+    /// How Aider works; `None` leaves it to the template.
+    pub mode: Option<Mode>,
     /// How urgent it is.
     pub priority: Priority,
     /// A model by name; `None` lets the squad choose.
@@ -165,8 +170,10 @@ pub struct TaskOptions {
 /// An option of a new task.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Field {
-    /// How Aider works.
+    /// What frames the prompt.
     #[default]
+    Template,
+    /// How Aider works.
     Mode,
     /// How urgent it is.
     Priority,
@@ -180,7 +187,8 @@ pub enum Field {
 
 impl Field {
     /// All, in order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
+        Self::Template,
         Self::Mode,
         Self::Priority,
         Self::Model,
@@ -453,23 +461,71 @@ impl Model {
 }
 
 impl Composer {
-    /// The task as written.
+    /// The task as written, in the frame of its template.
     pub fn new_task(&self, origin: &Origin) -> NewTask {
-        let verify = self.options.verify.text();
+        let offer = self.offer();
+        let verify = Some(self.options.verify.text().trim().to_owned());
+        let mut spec = TaskSpec {
+            repo: origin.cwd.clone(),
+            prompt: self.editor.text(),
+            mode: self.mode(),
+            category: offer.map(|it| it.template.category).unwrap_or_default(),
+            priority: self.options.priority,
+            read: offer.map(|it| it.read.clone()).unwrap_or_default(),
+            model: self.options.model.clone(),
+            verify: verify
+                .filter(|verify| !verify.is_empty())
+                .or_else(|| offer?.verify.clone()),
+            autonomy: self.options.autonomy,
+            environment: origin.environment.clone(),
+            ..TaskSpec::default()
+        };
+        if let Some(offer) = offer {
+            offer.frame(&mut spec);
+        }
         NewTask {
-            spec: TaskSpec {
-                repo: origin.cwd.clone(),
-                prompt: self.editor.text(),
-                mode: self.options.mode,
-                priority: self.options.priority,
-                model: self.options.model.clone(),
-                verify: Some(verify.trim().to_owned()).filter(|verify| !verify.is_empty()),
-                autonomy: self.options.autonomy,
-                environment: origin.environment.clone(),
-                ..TaskSpec::default()
-            },
+            spec,
             after_index: Vec::new(),
         }
+    }
+
+    /// The chosen template.
+    pub fn offer(&self) -> Option<&Offer> {
+        let name = self.options.template.as_ref()?;
+        self.offers.iter().find(|it| it.template.name == *name)
+    }
+
+    /// How Aider is to work: as chosen, else as the template says.
+    pub fn mode(&self) -> Mode {
+        let template = self.offer().map(|it| it.template.mode);
+        self.options.mode.or(template).unwrap_or_default()
+    }
+
+    /// Takes the templates that can be chosen from now on.
+    pub fn take(&mut self, offers: Vec<Offer>) {
+        self.offers = offers;
+        if self.offer().is_none() {
+            self.options.template = None;
+        }
+    }
+
+    /// Chooses a template of the list, counted from 1; 0 is none. Its mode counts again.
+    pub fn choose(&mut self, number: usize) {
+        let index = number.checked_sub(1);
+        let offer = index.and_then(|index| self.offers.get(index));
+        if offer.is_some() || number == 0 {
+            self.options.template = offer.map(|it| it.template.name.clone());
+            self.options.mode = None;
+        }
+    }
+
+    /// The number of the chosen template in the list; 0 when there is none.
+    pub fn chosen(&self) -> usize {
+        let name = self.options.template.as_deref();
+        let mut offers = self.offers.iter();
+        offers
+            .position(|it| Some(it.template.name.as_str()) == name)
+            .map_or(0, |index| index + 1)
     }
 }
 

@@ -476,3 +476,49 @@ fn commands_talk_to_a_running_squad() {
         .run(&["status"])
         .refused(4, "no squad is running", "warpsquad server");
 }
+
+#[test]
+fn templates_are_listed_shown_and_overridden_without_a_squad() {
+    let place = Place::new();
+    let list = |arguments: &[&str]| -> Vec<serde_json::Value> {
+        let answer = place.run(&[&["template", "list", "--json"], arguments].concat());
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        serde_json::from_str(&answer.out).unwrap()
+    };
+    assert_eq!(list(&[]).len(), 54);
+    place.write("repo/main.go", "package main\n");
+    let best = list(&["--best"]);
+    assert_eq!(best.len(), 8);
+    assert_eq!(
+        (&best[0]["name"], &best[0]["best"]),
+        (&"go-implementer".into(), &1.into())
+    );
+
+    std::fs::create_dir_all(place.path().join("repo/.warpsquad/templates")).unwrap();
+    let ours = "repo/.warpsquad/templates/reviewer.toml";
+    place.write(
+        ours,
+        "extends = \"reviewer\"\nnotes = \"- Mind the tide.\"\n",
+    );
+    let shown = place.run(&["template", "show", "reviewer"]);
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    assert!(shown.out.contains("Mind the tide."), "{shown:?}");
+    assert!(shown.out.contains(".warpsquad/templates/reviewer.toml"));
+
+    place.run(&["template", "show", "reviwer"]).refused(
+        2,
+        "there is no template",
+        "did you mean reviewer?",
+    );
+    place.write(ours, "extends = \"reviewer\"\nmoed = \"ask\"\n");
+    place.run(&["template", "show", "reviewer"]).refused(
+        3,
+        "reviewer.toml:2: moed is not a key",
+        "did you mean",
+    );
+    place.run(&["config", "check"]).refused(
+        3,
+        "reviewer.toml:2: moed is not a key",
+        "did you mean",
+    );
+}

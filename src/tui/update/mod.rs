@@ -36,6 +36,10 @@ pub fn update(model: &mut Model, message: Message, now: Timestamp) -> Vec<Want> 
         Message::Redraw(size) => on_size(model, size),
         Message::Answered(purpose, result) => on_answer(model, purpose, result),
         Message::Diff(task, result) => on_diff(model, task, result),
+        Message::Templates(offers) => {
+            model.composer.take(offers);
+            Vec::new()
+        }
         Message::Scrollback(slot, screen) => on_scrollback(model, slot, screen),
     }
 }
@@ -100,6 +104,7 @@ fn type_key(model: &mut Model, layer: Layer, key: KeyEvent) -> Vec<Want> {
 
 /// Pasted text is text, never keys; outside a text it opens the composer.
 fn on_paste(model: &mut Model, text: String) -> Vec<Want> {
+    let was_open = model.is_open(Layer::Composer);
     let inserted = match model.layer() {
         Layer::Focus => return terminal::pass(model, &Event::Paste(text)),
         Layer::Options => model.composer.options.verify.insert(text.trim()),
@@ -116,6 +121,9 @@ fn on_paste(model: &mut Model, text: String) -> Vec<Want> {
     };
     if let Err(error) = inserted {
         model.say(Tone::Refused, format!("{error}; nothing was inserted"));
+    }
+    if model.layer() == Layer::Composer && !was_open {
+        return vec![Want::Templates];
     }
     Vec::new()
 }

@@ -27,7 +27,7 @@ pub(super) fn act(model: &mut Model, action: Action) -> Vec<Want> {
         Action::Jump(number) => jump(model, number),
         Action::NextWaiting => next_waiting(model),
         Action::Open => open(model),
-        Action::Compose => show(model, Layer::Composer),
+        Action::Compose => compose(model),
         Action::Help => {
             model.help = 0;
             show(model, Layer::Help)
@@ -105,6 +105,12 @@ fn show(model: &mut Model, layer: Layer) -> Vec<Want> {
     Vec::new()
 }
 
+/// Opens the composer; the templates are looked for anew, because files may have changed.
+fn compose(model: &mut Model) -> Vec<Want> {
+    model.open(Layer::Composer);
+    vec![Want::Templates]
+}
+
 fn close(model: &mut Model) -> Vec<Want> {
     model.terminal.is_zoomed = false;
     Vec::new()
@@ -154,7 +160,7 @@ fn open(model: &mut Model) -> Vec<Want> {
     match model.list.cursor {
         Some(Row::Agent(_)) => terminal::focus(model),
         Some(Row::Task(_)) => with_task(model, diff),
-        None => show(model, Layer::Composer),
+        None => compose(model),
     }
 }
 

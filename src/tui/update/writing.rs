@@ -26,7 +26,7 @@ fn submit(model: &mut Model) -> Vec<Want> {
         return Vec::new();
     }
     let task = model.composer.new_task(&model.origin);
-    let prompt = task.spec.prompt.clone();
+    let prompt = model.composer.editor.text();
     model.composer.editor = super::super::editor::Editor::default();
     model.close(Layer::Composer);
     vec![Want::Command(
@@ -53,10 +53,15 @@ pub(super) fn options(model: &mut Model, action: Action) -> Vec<Want> {
     Vec::new()
 }
 
-/// Text goes into the verify command; elsewhere Space, j, k, h and l do what arrows do.
+/// Text goes into the verify command and a digit chooses a template; elsewhere Space, j, k, h and l
+/// do what arrows do.
 pub(super) fn type_option(model: &mut Model, key: KeyEvent) {
     if model.composer.field == Field::Verify {
         model.composer.options.verify.key(key);
+        return;
+    }
+    if let (Field::Template, Some(number)) = (model.composer.field, digit(key)) {
+        model.composer.choose(number);
         return;
     }
     let action = match key.code {
@@ -67,6 +72,13 @@ pub(super) fn type_option(model: &mut Model, key: KeyEvent) {
         _ => return,
     };
     options(model, action);
+}
+
+fn digit(key: KeyEvent) -> Option<usize> {
+    let KeyCode::Char(c) = key.code else {
+        return None;
+    };
+    usize::try_from(c.to_digit(10)?).ok()
 }
 
 #[derive(Clone, Copy)]
@@ -80,11 +92,13 @@ fn change(model: &mut Model, way: Way) {
         .chain(model.model_names().into_iter().map(Some))
         .collect();
     let field = model.composer.field;
+    let mode = model.composer.mode();
+    let numbers: Vec<usize> = (0..=model.composer.offers.len()).collect();
+    let chosen = model.composer.chosen();
     let options: &mut TaskOptions = &mut model.composer.options;
     match field {
-        Field::Mode => {
-            options.mode = turned(&[Mode::Code, Mode::Architect, Mode::Ask], options.mode, way);
-        }
+        Field::Template => model.composer.choose(turned(&numbers, chosen, way)),
+        Field::Mode => options.mode = Some(turned(&Mode::ALL, mode, way)),
         Field::Priority => options.priority = turned(&PRIORITIES, options.priority, way),
         Field::Model => options.model = turned(&names, options.model.clone(), way),
         Field::Verify => {

@@ -3,6 +3,7 @@
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr as _;
 
 use super::super::keymap::Layer;
 use super::super::model::{Field, Model};
@@ -50,7 +51,9 @@ fn summary_line<'a>(model: &Model, width: u16) -> Line<'a> {
 
 fn options(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let theme = &model.theme;
-    let names = ["mode", "priority", "model", "verify", "autonomy"];
+    let names = [
+        "template", "mode", "priority", "model", "verify", "autonomy",
+    ];
     let selected = Field::ALL
         .iter()
         .position(|field| *field == model.composer.field)
@@ -88,13 +91,63 @@ fn options(frame: &mut Frame<'_>, area: Rect, model: &Model) {
             parts::editor(frame, place, model, &model.composer.options.verify);
         }
     }
+    if model.composer.field == Field::Template {
+        let used = u16::try_from(Field::ALL.len() - top + 1).unwrap_or(u16::MAX);
+        let rest = Rect {
+            y: area.y.saturating_add(used),
+            height: area.height.saturating_sub(used),
+            ..area
+        };
+        templates(frame, rest, model);
+    }
+}
+
+/// The templates that can be chosen, scrolled so that the chosen one is seen.
+fn templates(frame: &mut Frame<'_>, area: Rect, model: &Model) {
+    let theme = &model.theme;
+    let composer = &model.composer;
+    let none = ("none".to_owned(), "your words alone".to_owned());
+    let names = composer.offers.iter().map(|it| it.template.name.width());
+    let width = names.max().unwrap_or_default().clamp(4, 26);
+    let offers = composer.offers.iter().map(|offer| {
+        let template = &offer.template;
+        (template.name.clone(), template.summary.clone())
+    });
+    let top = (composer.chosen() + 1).saturating_sub(usize::from(area.height));
+    let lines = std::iter::once(none).chain(offers).enumerate();
+    let lines: Vec<Line<'_>> = lines
+        .map(|(number, (name, summary))| {
+            let is_chosen = number == composer.chosen();
+            let role = if is_chosen { Role::Title } else { Role::Text };
+            let cursor = if is_chosen { theme.cursor() } else { " " };
+            let head = format!("{number} {:<width$}", theme.text(&plain(&name)));
+            let room = usize::from(area.width).saturating_sub(width + 6);
+            let words = cut(&theme.text(&plain(&summary)), room, theme.ellipsis());
+            Line::from(vec![
+                Span::styled(format!("{cursor} "), theme.style(Role::Active)),
+                Span::styled(head, theme.style(role)),
+                Span::styled(format!("  {words}"), theme.style(Role::Faint)),
+            ])
+        })
+        .collect();
+    parts::lines(frame, area, lines, top);
 }
 
 /// The value of an option and what it means.
 fn value(model: &Model, field: Field) -> (String, &'static str) {
     let options = &model.composer.options;
     match field {
-        Field::Mode => (options.mode.as_str().into(), "code, architect or ask"),
+        Field::Template => match model.composer.offer() {
+            Some(offer) => {
+                let name = model.theme.text(&plain(&offer.template.name));
+                (name, "frames the task; a digit chooses")
+            }
+            None => ("no template".into(), "a digit chooses a role below"),
+        },
+        Field::Mode => (
+            model.composer.mode().as_str().into(),
+            "code, architect or ask",
+        ),
         Field::Priority => (
             options.priority.as_str().into(),
             "which waiting task comes first",
@@ -105,13 +158,17 @@ fn value(model: &Model, field: Field) -> (String, &'static str) {
         },
         Field::Verify => {
             let command = plain(&options.verify.text());
-            if command.is_empty() {
-                (
+            let default = model.composer.offer().and_then(|it| it.verify.as_deref());
+            match (command.as_str(), default) {
+                ("", None) => (
                     "default check".into(),
                     "the configured command; type another one",
-                )
-            } else {
-                (model.theme.text(&command), "")
+                ),
+                ("", Some(default)) => {
+                    let text = model.theme.text(&plain(default));
+                    (text, "by default; type another one")
+                }
+                (command, _) => (model.theme.text(command), ""),
             }
         }
         Field::Autonomy => match options.autonomy {

@@ -10,6 +10,8 @@ use super::super::theme::Theme;
 use super::super::update::update;
 use super::super::wire::ClientHello;
 use super::*;
+use crate::config::Sources;
+use crate::config::templates::best_offers;
 use crate::core::settings::UiSettings;
 use crate::core::task::TaskState;
 use crate::core::{AgentSlot, TaskId};
@@ -111,6 +113,14 @@ fn layers_above_the_overview() {
             press(&mut model, keys);
             check(&format!("layer-{name}"), &model);
         }
+    }
+    for size in [Size::new(80, 24), Size::new(20, 5)] {
+        let mut model = with_screen(size, normal());
+        press(&mut model, "nAdd a test");
+        let offers = best_offers(&Sources::default(), "");
+        update(&mut model, Message::Templates(offers), NOW);
+        press(&mut model, "^o3");
+        check("layer-templates", &model);
     }
     let mut model = with_screen(Size::new(80, 24), alarming());
     press(&mut model, "ano, never");

@@ -10,8 +10,10 @@ use super::super::model::{LinePurpose, Row, Tab};
 use super::*;
 use crate::core::agent::AgentState;
 use crate::core::command::Command;
-use crate::core::task::{Mode, TaskState};
+use crate::core::task::TaskState;
 use crate::engine::View;
+
+mod composing;
 
 const SIZE: Size = Size::new(120, 40);
 
@@ -117,53 +119,6 @@ fn w_goes_to_each_that_needs_a_human_in_turn() {
 }
 
 #[test]
-fn a_task_is_composed_with_options_and_its_text_comes_back_when_refused() {
-    let mut model = given(normal());
-    press(&mut model, "nfix");
-    key(&mut model, KeyCode::Enter, KeyModifiers::ALT);
-    press(&mut model, "it");
-    key(&mut model, KeyCode::Char('o'), KeyModifiers::CONTROL);
-    press(&mut model, " jj ");
-    key(&mut model, KeyCode::Down, KeyModifiers::NONE);
-    press(&mut model, "make");
-    key(&mut model, KeyCode::Esc, KeyModifiers::NONE);
-    let wants = enter(&mut model);
-    let [Command::Submit { tasks }] = commands(&wants)[..] else {
-        panic!("{wants:?}");
-    };
-    let spec = &tasks[0].spec;
-    assert_eq!(spec.prompt, "fix\nit");
-    assert_eq!(spec.mode, Mode::Architect);
-    assert_eq!(spec.model.as_deref(), Some("llama3.1:8b"));
-    assert_eq!(spec.verify.as_deref(), Some("make"));
-    assert_eq!(spec.repo.to_str(), Some("/home/user/project"));
-    assert_eq!(model.layer(), Layer::Overview);
-
-    let Want::Command(purpose, _) = wants[0].clone() else {
-        panic!("{wants:?}");
-    };
-    let refused = Err(Refusal::user("not a repository").hint("git init"));
-    update(&mut model, Message::Answered(purpose, refused), NOW);
-    assert_eq!(model.composer.editor.text(), "fix\nit");
-    assert_eq!(
-        notice(&model),
-        "your text is kept (n): not a repository; git init"
-    );
-}
-
-#[test]
-fn escape_keeps_the_draft_and_an_empty_one_is_not_submitted() {
-    let mut model = given(normal());
-    press(&mut model, "n");
-    assert_eq!(enter(&mut model), []);
-    assert_eq!(model.layer(), Layer::Composer);
-    press(&mut model, "later");
-    key(&mut model, KeyCode::Esc, KeyModifiers::NONE);
-    press(&mut model, "n!");
-    assert_eq!(model.composer.editor.text(), "later!");
-}
-
-#[test]
 fn pasted_text_opens_the_composer_and_never_acts_as_keys() {
     let mut model = given(normal());
     let wants = update(
@@ -171,7 +126,7 @@ fn pasted_text_opens_the_composer_and_never_acts_as_keys() {
         Message::Event(Event::Paste("q\nx\ny".into())),
         NOW,
     );
-    assert_eq!(wants, []);
+    assert_eq!(wants, [Want::Templates]);
     assert_eq!(model.layer(), Layer::Composer);
     assert_eq!(model.composer.editor.text(), "q\nx\ny");
     let huge = "x".repeat(super::super::editor::TEXT_MAX);
