@@ -26,3 +26,4 @@ mod recordings;
 mod run;
 mod soak;
 mod squad;
+mod templates;
