@@ -214,6 +214,19 @@ impl Squad {
         }
     }
 
+    /// Waits until nothing of this squad runs.
+    pub(crate) fn without_processes(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{left:?} are left");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
     /// Processes that belong to this squad: they name its directory.
     pub(crate) fn processes(&self) -> Vec<(i32, String)> {
         let name = self.dir.path().as_os_str().as_encoded_bytes().to_owned();
