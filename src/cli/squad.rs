@@ -50,6 +50,7 @@ fn head(context: &mut Context, view: &View) {
         "squad      warpsquad {} · process {} · epoch {}{paused}",
         view.version, view.pid, view.epoch
     ));
+    context.out.line(&format!("health     {}", view.health));
     let aider = match &view.installation {
         Installation::Unknown => "not looked at yet".to_owned(),
         Installation::Installing { message } => format!("being installed: {message}"),

@@ -8,6 +8,7 @@
 //! - `intake`: what a submission leaves open, filled in from the repository and its settings.
 
 mod adopt;
+mod census;
 mod clean;
 mod dashboards;
 mod demo;

@@ -25,6 +25,7 @@ use crate::gateway::{self, GatewayError, Grants};
 use crate::keeper::{ClientError, JobSignal, KeeperClient, sweep_orphans};
 use crate::store::SqliteStore;
 
+use super::census::Census;
 use super::dashboards::Dashboards;
 use super::effects::Effects;
 use super::installation::{InstallPolicy, Installer};
@@ -142,6 +143,7 @@ fn engine_settings(options: &ServerOptions) -> EngineSettings {
         spares: options.settings.agents.spare,
         tasks: options.settings.tasks.clone(),
         models: options.settings.models.clone(),
+        quota: options.settings.quota.clone(),
         demo: options.demo.is_some(),
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
@@ -311,6 +313,11 @@ impl Squad {
             self.engine.clone(),
             self.stop.clone(),
         );
+        let census = Census::new(
+            Arc::clone(&self.workshop),
+            self.agents.clone(),
+            self.engine.clone(),
+        );
         let demo = self.options.demo.clone();
         let data = self.options.places.data_dir.clone();
         let installer = Installer {
@@ -333,6 +340,8 @@ impl Squad {
             stop.clone()
                 .run_until_cancelled_owned(executor.run(effects)),
         );
+        self.tracker
+            .spawn(stop.clone().run_until_cancelled_owned(census.run()));
         self.tracker
             .spawn(stop.run_until_cancelled_owned(installer.run()));
         self.tracker.spawn(watching);
