@@ -45,7 +45,7 @@ impl Treatment {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Nudged => "nudged",
-            Self::Interrupted => "interrupted",
+            Self::Interrupted => "broken off",
             Self::Continued => "continued",
             Self::Warned => "warned",
             Self::HeldBack => "held back",

@@ -13,12 +13,14 @@ mod clean;
 mod dashboards;
 mod demo;
 mod effects;
+mod hygiene;
 mod installation;
 mod intake;
 mod load;
 mod log;
 mod merge;
 mod models;
+mod old_archives;
 mod reads;
 mod run;
 
