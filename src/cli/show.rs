@@ -343,6 +343,18 @@ pub(super) fn event(event: &Event) -> String {
     format!("{}  {text}  ({by})", moment(event.at))
 }
 
+/// The treatments among the events of a task, one line each.
+pub(super) fn treatments(events: &[Event]) -> Vec<String> {
+    let line = |event: &Event| match &event.what {
+        What::Task {
+            event: TaskEvent::Treated { what, why },
+            ..
+        } => Some(format!("{}  {}: {why}", moment(event.at), what.as_str())),
+        What::Task { .. } | What::Squad { .. } => None,
+    };
+    events.iter().filter_map(line).collect()
+}
+
 /// A word of the protocol as it is written there.
 fn word(value: impl serde::Serialize) -> String {
     let written = serde_json::to_value(value).unwrap_or_default();
