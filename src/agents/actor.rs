@@ -254,7 +254,7 @@ impl Watched {
             screen: Screen::new(size, settings.scrollback),
             cues: CueParser::new(&started.nonce),
             turn,
-            ward: Ward::new(&actor.workshop.settings),
+            ward: Ward::of(actor),
             traffic: started.traffic,
             charged,
             adopted: !started.fresh,
@@ -404,19 +404,8 @@ impl Watched {
         let hands_off = self
             .last_human
             .is_none_or(|typed| typed.elapsed() >= HANDS_OFF);
-        if hands_off && let Some(step) = self.turn.next() {
-            match self.ward.verdict().filter(|_| step == Step::Settle) {
-                Some(care) => {
-                    let ending = self.give(actor, care).await;
-                    if ending.is_some() {
-                        return ending;
-                    }
-                }
-                None => self.step(actor, step).await,
-            }
-        }
         if hands_off {
-            let ending = self.nurse(actor).await;
+            let ending = self.attend(actor).await;
             if ending.is_some() {
                 return ending;
             }
@@ -436,7 +425,7 @@ impl Watched {
         None
     }
 
-    async fn step(&mut self, actor: &Actor, step: Step) {
+    pub(super) async fn step(&mut self, actor: &Actor, step: Step) {
         let keeper = actor.workshop.jobs.keeper();
         match step {
             Step::Deliver => {

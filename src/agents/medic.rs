@@ -2,7 +2,7 @@
 //! order is carried out through the keeper and reported with its reason.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -11,13 +11,14 @@ use crate::core::health::Health;
 use crate::core::medic::{Blame, Medic, Order, Prescription, Sign, Treatment, Vitals};
 use crate::core::quota::{self, Meter, Ruling, Usage};
 use crate::core::settings::{MedicSettings, QuotaSettings, Settings, Unanswered};
+use crate::core::task::Task;
 use crate::core::traffic::Traffic;
 use crate::engine::Fact;
 use crate::keeper::JobSignal;
 
 use super::actor::{Actor, Ending, Watched};
 use super::aider::cues::{Cue, Signal};
-use super::turn::Turn;
+use super::turn::{Step, Turn};
 
 /// Ctrl-C as a terminal sends it.
 const INTERRUPT: &[u8] = b"\x03";
@@ -62,13 +63,21 @@ pub(super) struct Ward {
     /// Aider's last complaint, which a retry follows.
     complaint: Option<String>,
     waiting: VecDeque<Care>,
+    /// When its time limit is worth a warning, and the words for it.
+    late: Option<(Instant, String)>,
     /// The attempt is judged: nothing more is done.
     discharged: bool,
 }
 
 impl Ward {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn of(actor: &Actor) -> Self {
+        Self::new(&actor.workshop.settings, age(&actor.task))
+    }
+
+    /// A ward for an agent that has worked for `age` on its attempt.
+    fn new(settings: &Settings, age: Duration) -> Self {
         Self {
+            late: late(settings.tasks.time_limit, age),
             medic: Medic::new(settings.medic.clone(), Duration::ZERO),
             meter: Meter::default(),
             rules: settings.medic.clone(),
@@ -158,7 +167,9 @@ impl Ward {
         if self.discharged {
             return None;
         }
-        Some(self.began + self.medic.due()?)
+        let medic = self.medic.due().map(|due| self.began + due);
+        let late = self.late.as_ref().map(|(moment, _)| *moment);
+        [medic, late].into_iter().flatten().min()
     }
 
     /// What is to be done now; asked again until there is nothing.
@@ -170,6 +181,9 @@ impl Ward {
         self.medic.doing(turn.doing(), now);
         if let Some(care) = self.waiting.pop_front() {
             return Some(care);
+        }
+        if let Some((_, why)) = self.late.take_if(|(moment, _)| *moment <= Instant::now()) {
+            return Some(Care::Tell(Treatment::Warned, why));
         }
         loop {
             let prescription = self.medic.treat(now)?;
@@ -208,7 +222,7 @@ impl Ward {
     }
 
     /// How an attempt ends that came back to its prompt because it was interrupted.
-    pub(super) fn verdict(&self) -> Option<Care> {
+    fn verdict(&self) -> Option<Care> {
         let (blame, why) = self.medic.verdict()?;
         Some(ending(blame, why))
     }
@@ -224,6 +238,15 @@ impl Ward {
     }
 }
 
+/// The warning at four fifths of the time limit, unless that is past: a former server gave it.
+fn late(limit: Duration, age: Duration) -> Option<(Instant, String)> {
+    let left = (limit / 5 * 4).checked_sub(age)?;
+    let minutes = |time: Duration| time.as_secs() / 60;
+    let (used, all) = (minutes(limit / 5 * 4), minutes(limit));
+    let why = format!("near its quota, time: {used} min of {all} min");
+    Some((Instant::now().checked_add(left)?, why))
+}
+
 fn ending(blame: Blame, why: &str) -> Care {
     let why = why.to_owned();
     match blame {
@@ -232,9 +255,29 @@ fn ending(blame: Blame, why: &str) -> Care {
     }
 }
 
+/// How long ago the task's attempt was assigned, by the wall clock.
+fn age(task: &Task) -> Duration {
+    let started = task.attempt().map_or(0, |attempt| attempt.started.0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default()
+        .saturating_sub(Duration::from_millis(started))
+}
+
 impl Watched {
-    /// Does what is due for the agent's health; some of it ends the attempt.
-    pub(super) async fn nurse(&mut self, actor: &Actor) -> Option<Ending> {
+    /// Does what the terminal asks for and what is due for the agent's health. An agent that came
+    /// back to its prompt because it was interrupted is not judged by what it left there.
+    pub(super) async fn attend(&mut self, actor: &Actor) -> Option<Ending> {
+        if let Some(step) = self.turn.next() {
+            match self.ward.verdict().filter(|_| step == Step::Settle) {
+                None => self.step(actor, step).await,
+                Some(care) => {
+                    let ending = self.give(actor, care).await;
+                    if ending.is_some() {
+                        return ending;
+                    }
+                }
+            }
+        }
         while let Some(care) = self.ward.next(&self.turn) {
             if let Some(ending) = self.give(actor, care).await {
                 return Some(ending);
@@ -244,7 +287,7 @@ impl Watched {
     }
 
     /// Carries out one piece of care and reports it.
-    pub(super) async fn give(&mut self, actor: &Actor, care: Care) -> Option<Ending> {
+    async fn give(&mut self, actor: &Actor, care: Care) -> Option<Ending> {
         let keeper = actor.workshop.jobs.keeper();
         match care {
             Care::Signal(signal, what, why) => {

@@ -7,10 +7,11 @@ use crate::agents::aider::cues::{AgentScreenState, AskedQuestion};
 use crate::agents::aider::prompt::literal;
 use crate::core::medic::Life;
 
+/// A ward whose warning about the time limit is past.
 fn ward(change: impl FnOnce(&mut Settings)) -> Ward {
     let mut settings = Settings::default();
     change(&mut settings);
-    Ward::new(&settings)
+    Ward::new(&settings, Duration::MAX)
 }
 
 fn turn() -> Turn {
@@ -158,4 +159,21 @@ async fn memory_is_warned_about_once_and_then_ends_the_task() {
     ward.measured(&vitals(100));
     let report = ward.complete(AgentReport::default());
     assert_eq!(report.health, Health::Ok);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_limit_is_warned_about_once() {
+    let hour = Duration::from_secs(3600);
+    let settings = Settings::default();
+    let turn = turn();
+    let mut young = Ward::new(&settings, hour);
+    assert_eq!(young.next(&turn), None);
+    tokio::time::sleep(hour * 6 / 10).await;
+    let told = Care::Tell(
+        Treatment::Warned,
+        "near its quota, time: 96 min of 120 min".into(),
+    );
+    assert_eq!(young.next(&turn), Some(told));
+    let old = Ward::new(&settings, hour * 17 / 10);
+    assert_eq!(old.due(), None);
 }
