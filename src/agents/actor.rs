@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::agent::AgentReport;
+use crate::core::medic::Vitals;
 use crate::core::task::{Task, Tokens};
 use crate::core::traffic::Traffic;
 use crate::engine::{EngineHandle, Fact, Input};
@@ -24,6 +25,7 @@ use crate::pty::{Screen, Size, Snapshot};
 use super::aider::cues::{AgentScreenState, CueParser};
 use super::aider::prompt;
 use super::launch::{self, Started};
+use super::medic::Ward;
 use super::settle::{self, Settled};
 use super::spares;
 use super::turn::{Step, Turn};
@@ -58,6 +60,10 @@ pub enum AgentCommand {
     },
     /// All the text there is.
     Text(oneshot::Sender<String>),
+    /// Its processes were measured.
+    Measured(Vitals),
+    /// It has to end for the sake of a quota of the squad.
+    OverQuota(String),
     /// Say again what was said last.
     Repeat,
     /// End the process; the attempt is over.
@@ -88,13 +94,15 @@ pub(super) fn channel() -> (ActorHandle, mpsc::Receiver<AgentCommand>) {
 }
 
 /// How watching a terminal ended.
-enum Ending {
+pub(super) enum Ending {
     /// The server stops; the agent lives on.
     Abandoned,
     /// The process ended.
     Exited,
     /// It was told to end.
     Stopped,
+    /// It is stuck, and is ended here.
+    GivenUp(String),
 }
 
 impl Actor {
@@ -163,24 +171,36 @@ impl Actor {
                 .await;
             }
             Ending::Stopped => {}
+            Ending::GivenUp(why) => {
+                self.end(job).await;
+                let kept = settle::keep(&self.task).await;
+                let why = why.clone();
+                self.say(Fact::Lost { why, kept }).await;
+            }
         }
+        self.end(job).await;
+        let keeper = self.workshop.jobs.keeper();
+        if let Ok(exit) = self.workshop.jobs.ended(job).await {
+            drop(keeper.forget(job).await);
+            spares::clear_files(&self.workshop, job).await;
+            if let Some(exit) = exit {
+                self.say(launch::ended(&exit)).await;
+            }
+        }
+    }
+
+    /// Ends the job and waits until it has.
+    async fn end(&self, job: &str) {
         let keeper = self.workshop.jobs.keeper();
         if let Err(error) = keeper.stop(job, JobSignal::Term, GRACE).await {
             tracing::debug!(%job, %error, "the job could not be stopped");
         }
-        match self.workshop.jobs.ended(job).await {
-            Ok(exit) => {
-                drop(keeper.forget(job).await);
-                spares::clear_files(&self.workshop, job).await;
-                if let Some(exit) = exit {
-                    self.say(launch::ended(&exit)).await;
-                }
-            }
-            Err(error) => tracing::debug!(%job, %error, "the end of the job was not seen"),
+        if let Err(error) = self.workshop.jobs.ended(job).await {
+            tracing::debug!(%job, %error, "the end of the job was not seen");
         }
     }
 
-    async fn say(&self, fact: Fact) {
+    pub(super) async fn say(&self, fact: Fact) {
         let (task, number) = (self.task.id, self.task.attempt_number());
         if self
             .engine
@@ -194,12 +214,13 @@ impl Actor {
 }
 
 /// A terminal being watched.
-struct Watched {
-    job: String,
+pub(super) struct Watched {
+    pub(super) job: String,
     pty: AttachedPty,
     screen: Screen,
     cues: CueParser,
-    turn: Turn,
+    pub(super) turn: Turn,
+    pub(super) ward: Ward,
     traffic: watch::Receiver<Traffic>,
     charged: Tokens,
     adopted: bool,
@@ -233,6 +254,7 @@ impl Watched {
             screen: Screen::new(size, settings.scrollback),
             cues: CueParser::new(&started.nonce),
             turn,
+            ward: Ward::of(actor),
             traffic: started.traffic,
             charged,
             adopted: !started.fresh,
@@ -298,6 +320,7 @@ impl Watched {
                 }
                 changed = self.traffic.changed() => {
                     if changed.is_err() { return Ending::Abandoned }
+                    self.ward.traffic(&self.traffic.borrow());
                     self.charge(actor).await;
                 }
                 () = sleep_until(wake) => self.woken(actor),
@@ -311,7 +334,8 @@ impl Watched {
         let hands = hands.filter(|moment| *moment > Instant::now());
         let start =
             matches!(self.cues.state(), AgentScreenState::Starting).then_some(self.start_limit);
-        let due = [self.frame_due, self.update_due, hands, start];
+        let ward = self.ward.due().filter(|_| hands.is_none());
+        let due = [self.frame_due, self.update_due, hands, start, ward];
         due.into_iter().flatten().min()
     }
 
@@ -344,7 +368,9 @@ impl Watched {
         if !replies.is_empty() {
             self.write(actor, &replies).await;
         }
-        for signal in self.cues.feed(bytes) {
+        let signals = self.cues.feed(bytes);
+        self.ward.output(&signals);
+        for signal in signals {
             self.turn.observe(&signal, self.cues.state());
         }
         self.draw_soon(actor);
@@ -367,7 +393,7 @@ impl Watched {
         actor.screen_out.send_replace(Some(self.screen.snapshot(0)));
     }
 
-    async fn write(&self, actor: &Actor, bytes: &[u8]) {
+    pub(super) async fn write(&self, actor: &Actor, bytes: &[u8]) {
         if let Err(error) = actor.workshop.jobs.keeper().write(&self.job, bytes).await {
             tracing::debug!(job = %self.job, %error, "keys could not be typed");
         }
@@ -378,8 +404,11 @@ impl Watched {
         let hands_off = self
             .last_human
             .is_none_or(|typed| typed.elapsed() >= HANDS_OFF);
-        if hands_off && let Some(step) = self.turn.next() {
-            self.step(actor, step).await;
+        if hands_off {
+            let ending = self.attend(actor).await;
+            if ending.is_some() {
+                return ending;
+            }
         }
         let starting = matches!(self.cues.state(), AgentScreenState::Starting);
         if starting && Instant::now() >= self.start_limit && self.verdict.is_none() {
@@ -388,6 +417,7 @@ impl Watched {
             self.conclude(actor, Fact::Held { why }).await;
         }
         let report = self.turn.report(&self.traffic.borrow());
+        let report = self.ward.complete(report);
         if self.reported.as_ref() != Some(&report) {
             self.reported = Some(report.clone());
             actor.say(Fact::Reported(report)).await;
@@ -395,7 +425,7 @@ impl Watched {
         None
     }
 
-    async fn step(&mut self, actor: &Actor, step: Step) {
+    pub(super) async fn step(&mut self, actor: &Actor, step: Step) {
         let keeper = actor.workshop.jobs.keeper();
         match step {
             Step::Deliver => {
@@ -445,13 +475,14 @@ impl Watched {
         }
     }
 
-    async fn conclude(&mut self, actor: &Actor, fact: Fact) {
+    pub(super) async fn conclude(&mut self, actor: &Actor, fact: Fact) {
+        self.ward.discharge();
         self.verdict = Some(fact.clone());
         actor.say(fact).await;
     }
 
     /// Reports tokens that were used since the last time.
-    async fn charge(&mut self, actor: &Actor) {
+    pub(super) async fn charge(&mut self, actor: &Actor) {
         let used = self.traffic.borrow_and_update().used;
         let fresh = Tokens {
             sent: used.sent.saturating_sub(self.charged.sent),
@@ -468,6 +499,7 @@ impl Watched {
         match command {
             AgentCommand::Type(bytes) => {
                 self.last_human = Some(Instant::now());
+                self.ward.human();
                 self.write(actor, &bytes).await;
             }
             AgentCommand::Answer(text) => {
@@ -484,6 +516,8 @@ impl Watched {
                 drop(reply.send(self.screen.snapshot(offset)));
             }
             AgentCommand::Text(reply) => drop(reply.send(self.screen.text())),
+            AgentCommand::Measured(vitals) => self.ward.measured(&vitals),
+            AgentCommand::OverQuota(why) => self.ward.over_quota(why),
             AgentCommand::Repeat => self.repeat(actor).await,
             AgentCommand::Stop => return Some(Ending::Stopped),
             AgentCommand::Kill => {

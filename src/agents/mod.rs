@@ -11,6 +11,7 @@ mod actor;
 pub mod aider;
 mod jobs;
 mod launch;
+mod medic;
 mod output;
 mod pool;
 pub mod prepare;

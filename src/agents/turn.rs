@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::core::agent::{AgentReport, AgentState, Question, Why};
+use crate::core::medic::Doing;
 use crate::core::settings::Answer;
 use crate::core::traffic::{Phase, Traffic};
 
@@ -160,6 +161,29 @@ impl Turn {
         })
     }
 
+    /// The open question wants a text, not yes or no.
+    pub(super) fn asks_for_a_text(&self) -> bool {
+        matches!(
+            &self.screen,
+            AgentScreenState::Question { question, .. } if question.form == "text"
+        )
+    }
+
+    /// What the agent is at, for whoever watches its health.
+    pub(super) fn doing(&self) -> Doing {
+        if let Some(question) = self.open_question() {
+            let number = question.number;
+            return Doing::Asking { number };
+        }
+        match &self.screen {
+            AgentScreenState::Starting | AgentScreenState::Exited { .. } => Doing::Nothing,
+            AgentScreenState::Prompt { .. } if self.settled || !self.delivered => Doing::Nothing,
+            AgentScreenState::Prompt { .. }
+            | AgentScreenState::Question { .. }
+            | AgentScreenState::Busy => Doing::Working,
+        }
+    }
+
     /// What the agent says of itself.
     pub(super) fn report(&self, traffic: &Traffic) -> AgentReport {
         let question = self.open_question();
@@ -179,6 +203,7 @@ impl Turn {
             pid: self.pid,
             question,
             note: self.note.clone(),
+            ..AgentReport::default()
         }
     }
 }

@@ -58,6 +58,9 @@ pub struct StopRequest {
 pub struct CleanRequest {
     /// Only tell.
     pub dry_run: bool,
+    /// Only what is older than this, and archives too; as the squad does by itself.
+    #[serde(default)]
+    pub older_than_ms: Option<u64>,
 }
 
 /// What `clean` removed, or would remove.

@@ -64,12 +64,14 @@ fn detail(context: &mut Context, agent: &AgentView) {
     let task = agent.task.map(|task| format!("{task} {}", agent.title));
     let rows = [
         ("state", Some(agent.report.state.to_string())),
+        ("health", Some(agent.report.health.to_string())),
         ("why", Some(show::why(agent))),
         ("task", task),
         ("model", Some(agent.model.clone())),
         ("endpoint", Some(agent.endpoint.clone())),
         ("since", agent.since.map(show::moment)),
         ("process", agent.report.pid.map(|pid| pid.to_string())),
+        ("uses", agent.report.usage.map(show::usage)),
         ("note", agent.report.note.clone()),
     ];
     let rows: Vec<_> = rows

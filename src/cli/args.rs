@@ -507,6 +507,10 @@ pub struct Clean {
     /// Only say what would be removed.
     #[arg(long)]
     pub dry_run: bool,
+    /// Only what is older than this, such as `30days`, and archives whose commits are on a branch;
+    /// as the squad does by itself.
+    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    pub older_than: Option<Duration>,
     /// Print one JSON document instead of text.
     #[arg(long)]
     pub json: bool,

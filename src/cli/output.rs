@@ -156,19 +156,7 @@ fn table(rows: &[Vec<String>]) -> Vec<String> {
 
 /// `1.5 GiB`, for people.
 pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = count as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    let name = UNITS.get(unit).copied().unwrap_or_default();
-    if unit == 0 {
-        format!("{count} {name}")
-    } else {
-        format!("{value:.1} {name}")
-    }
+    crate::core::size::Bytes(count).to_string()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::output::{Output, bytes};
 use crate::api::wire::{AgentView, Event, SquadEvent, TaskEvent, What};
 use crate::core::catalogue::Catalogue;
 use crate::core::pool::{Forking, PoolReport};
+use crate::core::quota::Usage;
 use crate::core::task::Task;
 use crate::core::verify::VerifyReport;
 use crate::core::{TaskId, Timestamp};
@@ -185,11 +186,15 @@ fn facts(task: &Task) -> Vec<Vec<String>> {
 /// The rows of a list of agents.
 pub(super) fn agents(agents: &[AgentView]) -> Vec<Vec<String>> {
     let now = now();
-    let mut rows = vec![words(&["AGENT", "STATE", "SINCE", "MODEL", "TASK", "WHY"])];
+    let mut rows = vec![words(&[
+        "AGENT", "STATE", "HEALTH", "SINCE", "MODEL", "TASK", "WHY",
+    ])];
     rows.extend(agents.iter().map(|agent| {
+        let held = agent.task.map(|_| agent.report.health.word());
         vec![
             agent.slot.to_string(),
             agent.report.state.to_string(),
+            held.unwrap_or_default().to_owned(),
             agent
                 .since
                 .map(|since| age(now.since(since)))
@@ -211,9 +216,31 @@ pub(super) fn why(agent: &AgentView) -> String {
         return format!("asks: {}", question.text);
     }
     if agent.task.is_some() {
-        return agent.report.why.to_string();
+        let why = agent.report.why.to_string();
+        return match agent.report.health.why() {
+            Some(ill) => format!("{why}; {ill}"),
+            None => why,
+        };
     }
     agent.report.note.clone().unwrap_or_default()
+}
+
+/// `312.0 MiB, 12 s of processor time, 3 processes`
+pub(super) fn usage(usage: Usage) -> String {
+    let seconds = usage.cpu_ms / 1000;
+    let processes = usize::try_from(usage.processes).unwrap_or(usize::MAX);
+    let processes = match processes {
+        1 => "1 process".to_owned(),
+        many => format!("{many} processes"),
+    };
+    let disk = usage
+        .disk
+        .map(|disk| format!(", {} in its worktree", bytes(disk)));
+    format!(
+        "{}, {seconds} s of processor time, {processes}{}",
+        bytes(usage.memory),
+        disk.unwrap_or_default()
+    )
 }
 
 /// The rows of a list of models.
@@ -316,6 +343,18 @@ pub(super) fn event(event: &Event) -> String {
     format!("{}  {text}  ({by})", moment(event.at))
 }
 
+/// The treatments among the events of a task, one line each.
+pub(super) fn treatments(events: &[Event]) -> Vec<String> {
+    let line = |event: &Event| match &event.what {
+        What::Task {
+            event: TaskEvent::Treated { what, why },
+            ..
+        } => Some(format!("{}  {}: {why}", moment(event.at), what.as_str())),
+        What::Task { .. } | What::Squad { .. } => None,
+    };
+    events.iter().filter_map(line).collect()
+}
+
 /// A word of the protocol as it is written there.
 fn word(value: impl serde::Serialize) -> String {
     let written = serde_json::to_value(value).unwrap_or_default();
@@ -358,6 +397,10 @@ fn squad_event(event: &SquadEvent) -> String {
         }
         SquadEvent::ForkingResumed => "agents are forked again".into(),
         SquadEvent::KeeperLost { what } => format!("keeper replaced: {what}"),
+        SquadEvent::Warned { why } => format!("squad near a quota: {why}"),
+        SquadEvent::HeldBack { why } => format!("nothing new is begun: {why}"),
+        SquadEvent::RoomAgain => "the disk has room again".into(),
+        SquadEvent::Cleaned { what } => format!("cleaned: {what}"),
     }
 }
 
@@ -373,6 +416,7 @@ fn detail(event: &TaskEvent) -> String {
         }
         TaskEvent::Prepared { workplace, .. } => workplace.dir.display().to_string(),
         TaskEvent::Held { why, .. }
+        | TaskEvent::Treated { why, .. }
         | TaskEvent::AttemptFailed { why, .. }
         | TaskEvent::MergeRefused { why }
         | TaskEvent::ArchiveFailed { why } => why.clone(),

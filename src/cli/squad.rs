@@ -50,6 +50,7 @@ fn head(context: &mut Context, view: &View) {
         "squad      warpsquad {} · process {} · epoch {}{paused}",
         view.version, view.pid, view.epoch
     ));
+    context.out.line(&format!("health     {}", view.health));
     let aider = match &view.installation {
         Installation::Unknown => "not looked at yet".to_owned(),
         Installation::Installing { message } => format!("being installed: {message}"),
@@ -99,6 +100,9 @@ pub(super) fn clean(context: &mut Context, options: Clean) -> Result<(), Report>
     let client = client(context)?;
     let request = CleanRequest {
         dry_run: options.dry_run,
+        older_than_ms: options
+            .older_than
+            .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
     };
     let report: CleanReport = block_on(async { Ok(client.post("/v1/clean", &request).await?) })?;
     if options.json {

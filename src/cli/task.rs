@@ -23,6 +23,7 @@ pub(super) fn run(context: &mut Context, asked: &Asked) -> Result<Exit, Report> 
                 context.out.json(&task);
             } else {
                 show::task(&mut context.out, &task);
+                treatments(context, options.task)?;
             }
             Ok(Exit::Done)
         }
@@ -59,6 +60,21 @@ pub(super) fn client(context: &Context) -> Result<Client, Report> {
 fn fetch(context: &Context, task: u64) -> Result<Task, Report> {
     let client = client(context)?;
     block_on(async { Ok(client.get(&format!("/v1/tasks/{task}")).await?) })
+}
+
+/// What the medic and the quotas did about its agents.
+fn treatments(context: &mut Context, task: u64) -> Result<(), Report> {
+    let client = client(context)?;
+    let path = format!("/v1/tasks/{task}/events");
+    let events: Vec<Event> = block_on(async { Ok(client.get(&path).await?) })?;
+    let lines = show::treatments(&events);
+    if !lines.is_empty() {
+        context.out.line("\nmedic:");
+    }
+    for line in lines {
+        context.out.line(&line);
+    }
+    Ok(())
 }
 
 fn add(context: &mut Context, options: &TaskAdd) -> Result<Exit, Report> {

@@ -15,17 +15,14 @@ pub type Environment = BTreeMap<String, String>;
 const PREFIX: &str = "WARPSQUAD__";
 
 /// Accepted names that mean a key. The later one wins.
-const ALIASES: [(&str, &str); 2] = [
+const ALIASES: [(&str, &str); 3] = [
+    ("WARP_MEMORY_LIMIT", "quota.squad_memory"),
     ("WARP_PARALLEL_WORKERS", "agents.max"),
     ("WARP_MAX_CONCURRENT_TASKS", "agents.max"),
 ];
 
 /// Accepted names without an effect, and why.
-const WITHOUT_EFFECT: [(&str, &str); 3] = [
-    (
-        "WARP_MEMORY_LIMIT",
-        "Ollama decides how much memory models take: see OLLAMA_MAX_LOADED_MODELS and models.defaults.context",
-    ),
+const WITHOUT_EFFECT: [(&str, &str); 2] = [
     (
         "WARP_GPU_ENABLED",
         "a GPU is used by Ollama and shown here whenever there is one",
@@ -164,10 +161,12 @@ mod tests {
         let layer = read(&environment(&[
             ("WARP_PARALLEL_WORKERS", "2"),
             ("WARP_MAX_CONCURRENT_TASKS", "5"),
+            ("WARP_MEMORY_LIMIT", "8GB"),
             ("WARP_GPU_ENABLED", "true"),
         ]));
-        assert_eq!(layer.assignments.len(), 2);
-        assert_eq!(layer.assignments[1].value.to_toml().as_deref(), Some("5"));
+        assert_eq!(layer.assignments.len(), 3);
+        assert_eq!(written(&layer.assignments[0].path), "quota.squad_memory");
+        assert_eq!(layer.assignments[2].value.to_toml().as_deref(), Some("5"));
         assert_eq!(layer.notes.len(), 1);
         assert!(layer.mistakes.is_empty());
     }

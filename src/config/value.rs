@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::mistake::suggestion;
 use super::url;
 use crate::core::settings::{
-    Answer, Colour, EndpointSettings, MaxAgents, MergeStrategy, OptionValue,
+    Answer, Colour, EndpointSettings, MaxAgents, MergeStrategy, OptionValue, Unanswered,
 };
 
 /// What a key accepts.
@@ -430,6 +430,7 @@ macro_rules! word_field {
 word_field! {
     Answer { Yes => "yes", No => "no", Ask => "ask" }
     Colour { Auto => "auto", Always => "always", Never => "never" }
+    Unanswered { Wait => "wait", Yes => "yes", No => "no", Hold => "hold" }
     MergeStrategy { Squash => "squash", Merge => "merge", Rebase => "rebase" }
 }
 

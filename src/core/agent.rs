@@ -6,6 +6,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::health::Health;
+use super::quota::Usage;
+
 /// What an agent's process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -107,4 +110,10 @@ pub struct AgentReport {
     pub question: Option<Question>,
     /// The last line worth showing: an error, an edit.
     pub note: Option<String>,
+    /// How it is.
+    #[serde(default)]
+    pub health: Health,
+    /// What it uses, once measured.
+    #[serde(default)]
+    pub usage: Option<Usage>,
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::{AgentSlot, TaskId};
+use super::medic::Treatment;
 use super::task::Workplace;
 use super::time::Timestamp;
 use super::verify::VerifyReport;
@@ -168,6 +169,13 @@ pub enum TaskEvent {
         /// Most memory that it held (shared pages count fully), KiB.
         peak_kib: u64,
     },
+    /// The medic or a quota did something about its agent.
+    Treated {
+        /// What.
+        what: Treatment,
+        /// Why.
+        why: String,
+    },
     /// Tokens were used.
     Used {
         /// How many.
@@ -205,6 +213,7 @@ impl TaskEvent {
             Self::QuestionAsked { .. } => "asked",
             Self::QuestionAnswered { .. } => "answered",
             Self::AgentEnded { .. } => "left by its agent",
+            Self::Treated { what, .. } => what.as_str(),
             Self::Used { .. } => "charged",
         }
     }
@@ -249,6 +258,23 @@ pub enum SquadEvent {
     /// A keeper died and was replaced.
     KeeperLost {
         /// What that meant.
+        what: String,
+    },
+    /// The squad as a whole comes near a quota.
+    Warned {
+        /// Which, and how near.
+        why: String,
+    },
+    /// The disk has too little room: nothing new is begun.
+    HeldBack {
+        /// How little.
+        why: String,
+    },
+    /// The disk has room again.
+    RoomAgain,
+    /// What was old was removed.
+    Cleaned {
+        /// How much.
         what: String,
     },
 }

@@ -27,6 +27,12 @@ pub struct Settings {
     pub discovery: DiscoverySettings,
     /// `[models.defaults]` and `[models.by_name."name"]`
     pub models: ModelSettings,
+    /// `[medic]`
+    pub medic: MedicSettings,
+    /// `[quota]`
+    pub quota: QuotaSettings,
+    /// `[clean]`
+    pub clean: CleanSettings,
     /// `[ui]`
     pub ui: UiSettings,
     /// `[log]`
@@ -316,6 +322,99 @@ pub enum OptionValue {
     Float(f64),
     /// A text.
     Text(String),
+}
+
+/// `[medic]`: when an agent counts as stuck.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MedicSettings {
+    /// An agent that works is stuck after this without output and without a request. Default 5 min.
+    pub stall: Duration,
+    /// A request on which nothing comes back is given up after this. Default 30 min.
+    pub no_answer: Duration,
+    /// Aider is interrupted when it has repeated a request this often; 0 never. Default 4.
+    pub retries: u32,
+    /// A question waits this long for a human. Default 30 min.
+    pub question_timeout: Duration,
+    /// What then happens, by kind of question. Default `wait`.
+    pub unanswered: BTreeMap<String, Unanswered>,
+}
+
+impl Default for MedicSettings {
+    fn default() -> Self {
+        Self {
+            stall: Duration::from_secs(300),
+            no_answer: Duration::from_secs(1_800),
+            retries: 4,
+            question_timeout: Duration::from_secs(1_800),
+            unanswered: BTreeMap::new(),
+        }
+    }
+}
+
+/// What happens to a question that nobody answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unanswered {
+    /// It goes on waiting.
+    #[default]
+    Wait,
+    /// It is answered yes.
+    Yes,
+    /// It is answered no.
+    No,
+    /// The agent is ended; its task goes back to the queue.
+    Hold,
+}
+
+/// `[quota]`: what an agent and the squad may use; 0 is no limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuotaSettings {
+    /// Memory of an agent with everything it started, bytes. Default 2 GiB.
+    pub agent_memory: usize,
+    /// Processor time of one attempt. Default none.
+    pub agent_cpu: Duration,
+    /// Processes of an agent. Default 256.
+    pub agent_processes: u32,
+    /// Tokens of a task, sent and received, over all its attempts. Default none.
+    pub task_tokens: usize,
+    /// A worktree on disk, bytes. Default none.
+    pub worktree_disk: usize,
+    /// Memory of all agents together, bytes. Default none.
+    pub squad_memory: usize,
+    /// With less free where the data lies, nothing new is begun; bytes. Default 1 GiB.
+    pub disk_free_floor: usize,
+}
+
+impl Default for QuotaSettings {
+    fn default() -> Self {
+        Self {
+            agent_memory: 2 << 30,
+            agent_cpu: Duration::ZERO,
+            agent_processes: 256,
+            task_tokens: 0,
+            worktree_disk: 0,
+            squad_memory: 0,
+            disk_free_floor: 1 << 30,
+        }
+    }
+}
+
+/// `[clean]`: what is put away by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CleanSettings {
+    /// At every start and once a day. Default on.
+    pub automatic: bool,
+    /// Only what is older than this. Default 30 days.
+    pub after: Duration,
+}
+
+impl Default for CleanSettings {
+    fn default() -> Self {
+        Self {
+            automatic: true,
+            after: Duration::from_secs(30 * 24 * 3600),
+        }
+    }
 }
 
 /// `[ui]`: the dashboard.

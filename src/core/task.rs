@@ -432,6 +432,10 @@ pub struct Task {
     pub unseen: bool,
     /// Tokens sent to and received from models for it.
     pub tokens: Tokens,
+    /// Tokens that were used before it was last started again; they do not count against its
+    /// quota.
+    #[serde(default)]
+    pub allowance_from: u64,
 }
 
 /// Tokens of a task or an agent.
@@ -451,6 +455,11 @@ impl Tokens {
         self.sent += other.sent;
         self.received += other.received;
         self.requests += other.requests;
+    }
+
+    /// Sent and received.
+    pub fn total(&self) -> u64 {
+        self.sent.saturating_add(self.received)
     }
 }
 
@@ -493,6 +502,7 @@ impl Task {
             archiving: false,
             unseen: false,
             tokens: Tokens::default(),
+            allowance_from: 0,
         }
     }
 

@@ -61,6 +61,7 @@ pub(super) fn next_state(task: &Task, event: &TaskEvent) -> Option<TaskState> {
             | E::QuestionAsked { .. }
             | E::QuestionAnswered { .. }
             | E::AgentEnded { .. }
+            | E::Treated { .. }
             | E::Used { .. },
         ) => Some(now),
         _ => None,
@@ -129,6 +130,7 @@ fn enter_attempt(task: &mut Task, event: &TaskEvent, next: TaskState, now: Times
             requeue(task, None);
             task.failures = 0;
             task.losses = 0;
+            task.allowance_from = task.tokens.total();
             // Whoever starts it again wants it, however long it has waited.
             task.spec.ttl_ms = None;
         }

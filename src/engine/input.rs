@@ -11,6 +11,7 @@ use crate::core::catalogue::Catalogue;
 use crate::core::command::Request;
 use crate::core::event::SquadEvent;
 use crate::core::pool::{PoolReport, SpareOrder};
+use crate::core::medic::Treatment;
 use crate::core::settings::MergeStrategy;
 use crate::core::task::{Task, Tokens, Workplace};
 use crate::core::verify::VerifyReport;
@@ -59,12 +60,14 @@ pub enum Input {
     Pool(PoolReport),
     /// Something of the squad as a whole.
     Squad(SquadEvent),
+    /// Whether the disk has room; if not, why nothing new is begun.
+    Room(Option<String>),
     /// A moment that `State::deadline` named has come.
     Tick,
 }
 
 /// What happened to an attempt.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
     /// The worktree is ready.
     Prepared {
@@ -122,6 +125,18 @@ pub enum Fact {
         cpu_ms: u64,
         /// Most memory that it held, KiB.
         peak_kib: u64,
+    },
+    /// The medic or a quota did something about the agent.
+    Treated {
+        /// What.
+        what: Treatment,
+        /// Why.
+        why: String,
+    },
+    /// The agent is over a quota: its task ends here.
+    OverQuota {
+        /// Which, and how far.
+        why: String,
     },
 }
 

@@ -43,6 +43,7 @@ pub(super) fn recall(
         | Input::Pool(_)
         | Input::Machine { .. }
         | Input::Squad(_)
+        | Input::Room(_)
         | Input::Tick => Ok(()),
     }
 }

@@ -311,6 +311,7 @@ impl<J: Journal> EngineLoop<J> {
             Input::Catalogue { catalogue, .. } => self.state.catalogue = catalogue,
             Input::Installation(installation) => self.state.installation = installation,
             Input::Pool(pool) => self.state.pool = pool,
+            Input::Room(no_room) => self.state.no_room = no_room,
             Input::Command(_)
             | Input::Attempt { .. }
             | Input::Task { .. }
@@ -400,6 +401,7 @@ impl<J: Journal> EngineLoop<J> {
         self.state.reports = old.reports;
         self.state.pool = old.pool;
         self.state.auto = old.auto;
+        self.state.no_room = old.no_room;
         Ok(())
     }
 

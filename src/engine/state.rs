@@ -1,14 +1,16 @@
 //! The state of the squad and the questions that can be asked of it without changing it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::core::agent::AgentReport;
 use crate::core::catalogue::Catalogue;
-use crate::core::endpoint::EndpointName;
+use crate::core::endpoint::{EndpointHealth, EndpointName};
 use crate::core::event::Event;
+use crate::core::health::Health;
 use crate::core::pool::{AutoLimit, PoolReport, SpareOrder};
-use crate::core::settings::{MaxAgents, ModelSettings, TaskSettings};
+use crate::core::settings::{MaxAgents, ModelSettings, QuotaSettings, TaskSettings};
 use crate::core::task::{Task, TaskState};
 use crate::core::{AgentSlot, Epoch, TaskId, Timestamp};
 
@@ -34,6 +36,8 @@ pub struct EngineSettings {
     pub tasks: TaskSettings,
     /// Models.
     pub models: ModelSettings,
+    /// Quotas.
+    pub quota: QuotaSettings,
     /// The squad of `warpsquad demo`.
     pub demo: bool,
     /// Version shown.
@@ -77,6 +81,8 @@ pub struct State {
     pub last_order: Option<SpareOrder>,
     /// Whether Aider is there.
     pub installation: Installation,
+    /// Why nothing new is begun: the disk has too little room.
+    pub no_room: Option<String>,
     /// Why queued tasks are not assigned.
     pub waiting: BTreeMap<TaskId, String>,
     /// The last events.
@@ -214,7 +220,9 @@ impl State {
             paused: self.paused,
             demo: self.settings.demo,
             installation: self.installation.clone(),
+            health: self.health(store_fault.as_deref()),
             store_fault,
+            no_room: self.no_room.clone(),
             agents: (1..=self.slots())
                 .map(|n| self.agent_view(AgentSlot(n)))
                 .collect(),
@@ -224,6 +232,33 @@ impl State {
             catalogue: Arc::clone(&self.catalogue),
             events: self.events.iter().cloned().collect(),
         }
+    }
+
+    /// How the squad is: as its worst part, except that one part does not bring it down.
+    fn health(&self, store_fault: Option<&str>) -> Health {
+        let part = |name: &dyn fmt::Display, why: &str| Health::Degraded(format!("{name}: {why}"));
+        let installation = match &self.installation {
+            Installation::Ready { .. } => Health::Ok,
+            Installation::Unknown | Installation::Installing { .. } => Health::Unknown,
+            Installation::Failed { why } => Health::Down(format!("Aider cannot be used: {why}")),
+        };
+        let store = store_fault.map_or(Health::Ok, |why| part(&"nothing is recorded", why));
+        let disk = self.no_room.as_deref();
+        let disk = disk.map_or(Health::Ok, |why| Health::Degraded(why.to_owned()));
+        let agents = self.reports.iter().filter_map(|(slot, report)| {
+            self.holder(*slot)?;
+            Some(part(&format!("agent {slot}"), report.health.why()?))
+        });
+        let endpoints = self.catalogue.endpoints.iter();
+        let endpoints = endpoints.filter_map(|(name, endpoint)| match &endpoint.health {
+            EndpointHealth::Ok => None,
+            EndpointHealth::Unknown { why } => Some(part(&format!("endpoint {name}"), why)),
+        });
+        [store, disk]
+            .into_iter()
+            .chain(agents)
+            .chain(endpoints)
+            .fold(installation, Health::worse)
     }
 
     fn agent_view(&self, slot: AgentSlot) -> AgentView {

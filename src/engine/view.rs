@@ -9,6 +9,7 @@ use crate::core::agent::AgentReport;
 use crate::core::catalogue::Catalogue;
 use crate::core::event::Event;
 use crate::core::pool::PoolReport;
+use crate::core::health::Health;
 use crate::core::task::{Task, TaskState};
 use crate::core::{AgentSlot, Epoch, TaskId, Timestamp};
 
@@ -32,6 +33,10 @@ pub struct View {
     pub installation: Installation,
     /// Why nothing is recorded at the moment, if so; no command is taken then.
     pub store_fault: Option<String>,
+    /// Why nothing new is begun, if the disk has too little room.
+    pub no_room: Option<String>,
+    /// How the squad is.
+    pub health: Health,
     /// One entry a slot, in order.
     pub agents: Vec<AgentView>,
     /// All unfinished tasks and the latest finished ones, by number.

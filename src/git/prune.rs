@@ -64,6 +64,42 @@ impl Repository {
         self.change_refs("warpsquad: clean", &changes).await
     }
 
+    /// A branch, local or remote, from which `commit` can be reached, if there is one. What is not
+    /// a commit is on no branch.
+    pub async fn branch_with(&self, commit: &str) -> Result<Option<String>, GitError> {
+        let output = self
+            .git
+            .read(&self.top)
+            .args(["for-each-ref", "--count=1", "--format=%(refname:short)"])
+            .args([
+                &format!("--contains={commit}"),
+                "refs/heads",
+                "refs/remotes",
+            ])
+            .output()
+            .await?;
+        let found = output.is_success().then(|| output.text());
+        Ok(found.filter(|name| !name.trim().is_empty()))
+    }
+
+    /// Folders of `worktree` that git ignores and that say of themselves, by a `CACHEDIR.TAG`, that
+    /// what they hold can be made again: cargo's `target`, caches of test and lint programs.
+    pub async fn cache_folders(&self, worktree: &Path) -> Result<Vec<PathBuf>, GitError> {
+        let output = self
+            .git
+            .read(worktree)
+            .args(["ls-files", "--others", "--ignored", "--exclude-standard"])
+            .args(["--directory", "-z"])
+            .run()
+            .await?;
+        let folders = output.fields();
+        let folders = folders.iter().filter_map(|name| name.strip_suffix('/'));
+        Ok(folders
+            .map(|name| worktree.join(name))
+            .filter(|folder| is_cache(folder))
+            .collect())
+    }
+
     /// Folders of worktrees of this repository under `data_dir`, there or gone.
     pub async fn worktrees_under(&self, data_dir: &Path) -> Result<Vec<PathBuf>, GitError> {
         let data_dir = canonical(data_dir.to_owned());
@@ -74,6 +110,15 @@ impl Repository {
             .filter(|path| path.starts_with(&data_dir))
             .collect())
     }
+}
+
+/// The signature that <https://bford.info/cachedir/> asks for.
+const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+
+fn is_cache(folder: &Path) -> bool {
+    let is_folder = folder.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    let tag = std::fs::read(folder.join("CACHEDIR.TAG"));
+    is_folder && tag.is_ok_and(|tag| tag.starts_with(CACHE_SIGNATURE))
 }
 
 fn parse(line: &str) -> Option<SquadRef> {

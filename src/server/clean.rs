@@ -1,28 +1,45 @@
 //! `warpsquad clean`: what merged tasks and past baselines left on disk.
 //!
 //! Work is never removed here: a worktree goes only through `archive`, which keeps its tip under a
-//! ref, and only when its task is finished; what belongs to nobody known is kept and named.
+//! ref, and only when its task is finished; what belongs to nobody known is kept and named. With an
+//! age, as the squad does it by itself, a task that died keeps its worktree, folders that are
+//! caches by their own word go, and so do archives whose commits are on a branch.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::agents::Workshop;
 use crate::api::wire::{CleanReport, CleanRequest, Cleaned};
-use crate::core::TaskId;
 use crate::core::command::Refusal;
 use crate::core::task::{Task, TaskState};
+use crate::core::{TaskId, Timestamp};
 use crate::engine::journal::TaskFilter;
 use crate::engine::{EngineHandle, Query, QueryReply};
 use crate::git::Repository;
 
+use super::run::now;
+
+/// Why something is kept that will go one day.
+pub(super) const NOT_OLD: &str = "it is not old enough";
+
 /// Tasks looked at; older ones have nothing left.
 const TASKS: usize = 100_000;
+
+/// Whether the sizes of what is kept are wanted: they cost a walk through all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sizes {
+    /// For everything.
+    All,
+    /// Only for what is removed.
+    Removed,
+}
 
 /// Removes, or only tells.
 pub(super) async fn clean(
     workshop: &Workshop,
     engine: &EngineHandle,
     request: CleanRequest,
+    sizes: Sizes,
 ) -> Result<CleanReport, Refusal> {
     let filter = TaskFilter {
         limit: TASKS,
@@ -35,36 +52,59 @@ pub(super) async fn clean(
     let QueryReply::Tasks(tasks) = reply else {
         return Ok(CleanReport::default());
     };
-    let mut sweep = Sweep {
-        workshop,
-        tasks: tasks.into_iter().map(|task| (task.id, task)).collect(),
-        dry_run: request.dry_run,
-        report: CleanReport::default(),
-    };
-    sweep.worktrees().await;
-    sweep.task_dirs().await;
-    sweep.baselines().await;
-    sweep.scratch().await;
+    let mut sweep = Sweep::new(workshop.data.clone(), tasks, request, sizes);
+    sweep.everything().await;
     Ok(sweep.report)
 }
 
-struct Sweep<'a> {
-    workshop: &'a Workshop,
-    tasks: BTreeMap<TaskId, Task>,
-    dry_run: bool,
-    report: CleanReport,
+pub(super) struct Sweep {
+    /// The data directory.
+    data: PathBuf,
+    pub(super) tasks: BTreeMap<TaskId, Task>,
+    pub(super) dry_run: bool,
+    /// Only what was left alone since before this.
+    before: Option<Timestamp>,
+    sizes: Sizes,
+    pub(super) report: CleanReport,
 }
 
-impl Sweep<'_> {
+impl Sweep {
+    fn new(data: PathBuf, tasks: Vec<Task>, request: CleanRequest, sizes: Sizes) -> Self {
+        Self {
+            data,
+            tasks: tasks.into_iter().map(|task| (task.id, task)).collect(),
+            dry_run: request.dry_run,
+            before: request
+                .older_than_ms
+                .map(|age| Timestamp(now().0.saturating_sub(age))),
+            sizes,
+            report: CleanReport::default(),
+        }
+    }
+
+    async fn everything(&mut self) {
+        self.worktrees().await;
+        self.task_dirs().await;
+        self.baselines().await;
+        self.scratch().await;
+        if let Some(before) = self.before {
+            self.archives(before).await;
+        }
+    }
+
     async fn worktrees(&mut self) {
-        for dir in entries(&self.workshop.data.join("worktrees")).await {
+        for dir in entries(&self.data.join("worktrees")).await {
             let Some(task) = owner(&dir).and_then(|id| self.tasks.get(&id)).cloned() else {
                 self.keep(&dir, "it belongs to no task known here").await;
                 continue;
             };
-            if !task.state.is_final() {
+            let is_unmerged = self.before.is_some() && task.state == TaskState::Dead;
+            if !task.state.is_final() || is_unmerged {
                 self.keep(&dir, &format!("task {} is {}", task.id, task.state))
                     .await;
+                self.caches(&task, &dir).await;
+            } else if !self.is_old(task.updated) {
+                self.keep(&dir, NOT_OLD).await;
             } else if self.dry_run {
                 self.remove(&dir, &format!("task {} is {}", task.id, task.state_label()))
                     .await;
@@ -79,23 +119,24 @@ impl Sweep<'_> {
     }
 
     async fn task_dirs(&mut self) {
-        for dir in entries(&self.workshop.data.join("tasks")).await {
+        for dir in entries(&self.data.join("tasks")).await {
             let id = dir
                 .file_name()
                 .and_then(|name| name.to_str()?.parse().ok())
                 .map(TaskId);
             match id
                 .and_then(|id| self.tasks.get(&id))
-                .map(|task| (task.id, task.state))
+                .map(|task| (task.id, task.state, self.is_old(task.updated)))
             {
-                Some((id, TaskState::Merged)) => {
+                Some((_, TaskState::Merged, false)) => self.keep(&dir, NOT_OLD).await,
+                Some((id, TaskState::Merged, true)) => {
                     self.remove(
                         &dir,
                         &format!("chat and logs of task {id}, which is merged"),
                     )
                     .await;
                 }
-                Some((id, state)) => {
+                Some((id, state, _)) => {
                     self.keep(
                         &dir,
                         &format!("chat and logs of task {id}, which is {state}"),
@@ -109,10 +150,12 @@ impl Sweep<'_> {
 
     async fn baselines(&mut self) {
         let busy = self.tasks.values().any(|task| !task.state.is_final());
-        for path in entries(&self.workshop.baseline_dir()).await {
+        for path in entries(&self.data.join("baselines")).await {
             if busy {
                 self.keep(&path, "baselines are in use while tasks are unfinished")
                     .await;
+            } else if !self.is_old(touched(&path).await) {
+                self.keep(&path, NOT_OLD).await;
             } else {
                 self.remove(&path, "the result of a verify command on a base commit")
                     .await;
@@ -125,17 +168,42 @@ impl Sweep<'_> {
             .tasks
             .values()
             .any(|task| task.state == TaskState::Merging);
-        for path in entries(&self.workshop.data.join("scratch")).await {
+        for path in entries(&self.data.join("scratch")).await {
             if merging {
                 self.keep(&path, "a merge is under way").await;
+            } else if !self.is_old(touched(&path).await) {
+                self.keep(&path, NOT_OLD).await;
             } else {
                 self.remove(&path, "left by a merge").await;
             }
         }
     }
 
+    /// Caches in the worktree of a task that nothing works on and that was long left alone.
+    async fn caches(&mut self, task: &Task, worktree: &Path) {
+        let rests = matches!(task.state, TaskState::Review | TaskState::Dead);
+        if self.before.is_none() || !rests || !self.is_old(task.updated) {
+            return;
+        }
+        let found = match Repository::open(worktree).await {
+            Ok(repository) => repository.cache_folders(worktree).await,
+            Err(error) => Err(error),
+        };
+        for folder in found.unwrap_or_default() {
+            let why = format!("a cache in the worktree of task {}", task.id);
+            self.remove(&folder, &why).await;
+        }
+    }
+
+    fn is_old(&self, moment: Timestamp) -> bool {
+        self.before.is_none_or(|before| moment < before)
+    }
+
     async fn keep(&mut self, path: &Path, why: &str) {
-        let bytes = size(path.to_owned()).await;
+        let bytes = match self.sizes {
+            Sizes::All => size(path.to_owned()).await,
+            Sizes::Removed => 0,
+        };
         self.report.kept.push(entry(path, why, bytes));
     }
 
@@ -192,6 +260,18 @@ async fn entries(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// When something was last written; what does not tell was written now.
+async fn touched(path: &Path) -> Timestamp {
+    let modified = tokio::fs::symlink_metadata(path).await;
+    let since = modified
+        .and_then(|meta| meta.modified())
+        .ok()
+        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    since.map_or_else(now, |since| {
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    })
+}
+
 async fn remove(path: &Path) -> std::io::Result<()> {
     if path.is_dir() && !path.is_symlink() {
         tokio::fs::remove_dir_all(path).await
@@ -218,3 +298,7 @@ fn size_of(path: &Path) -> u64 {
     };
     entries.flatten().map(|entry| size_of(&entry.path())).sum()
 }
+
+#[cfg(test)]
+#[path = "clean_tests.rs"]
+mod tests;

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -12,11 +13,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::agents::{AgentCommand, Agents, Workshop, prepare, verify};
 use crate::core::TaskId;
+use crate::core::medic::Treatment;
 use crate::core::task::{Task, Workplace};
 use crate::engine::{Effect, EngineHandle, Fact, Input, TaskFact};
 use crate::git::Repository;
 
+use super::census::lack_of_room;
 use super::merge;
+
+/// Between two looks at a disk without room.
+const ROOM_INTERVAL: Duration = Duration::from_secs(5);
 
 type Key = (TaskId, u32, &'static str);
 
@@ -135,6 +141,14 @@ impl Effects {
     }
 
     async fn prepare(self, task: Arc<Task>) -> Option<Input> {
+        if let Some(why) = lack_of_room(&self.workshop).await {
+            // The engine holds the others back before they begin, until the census finds room.
+            let told = self.engine.report(Input::Room(Some(why.clone()))).await;
+            if told.is_err() {
+                tracing::debug!(task = %task.id, "the engine has stopped");
+            }
+            return Some(about_attempt(&task, Fact::Held { why }));
+        }
         let fact = match self.place_for(&task).await {
             Ok((workplace, job)) => Fact::Prepared { workplace, job },
             Err(fault) => Fact::Held {
@@ -170,13 +184,33 @@ impl Effects {
     }
 
     async fn baseline(self, task: Arc<Task>) -> Option<Input> {
+        if lack_of_room(&self.workshop).await.is_some() {
+            return None;
+        }
         if let Err(fault) = verify::baseline(&self.workshop, &task).await {
             tracing::info!(task = %task.id, %fault, "the baseline is left to the verification");
         }
         None
     }
 
+    /// Waits until the disk has room; the work is done, so the task keeps its place.
+    async fn await_room(&self, task: &Task) {
+        let mut is_told = false;
+        while let Some(why) = lack_of_room(&self.workshop).await {
+            if !is_told {
+                is_told = true;
+                let what = Treatment::HeldBack;
+                let told = about_attempt(task, Fact::Treated { what, why });
+                if self.engine.report(told).await.is_err() {
+                    tracing::debug!(task = %task.id, "the engine has stopped");
+                }
+            }
+            tokio::time::sleep(ROOM_INTERVAL).await;
+        }
+    }
+
     async fn verify(self, task: Arc<Task>) -> Option<Input> {
+        self.await_room(&task).await;
         let fact = match verify::verify(&self.workshop, &task).await {
             Ok(report) => Fact::Verified(report),
             Err(fault) => Fact::Held {

@@ -8,16 +8,19 @@
 //! - `intake`: what a submission leaves open, filled in from the repository and its settings.
 
 mod adopt;
+mod census;
 mod clean;
 mod dashboards;
 mod demo;
 mod effects;
+mod hygiene;
 mod installation;
 mod intake;
 mod load;
 mod log;
 mod merge;
 mod models;
+mod old_archives;
 mod reads;
 mod run;
 

@@ -25,10 +25,12 @@ use crate::gateway::{self, GatewayError, Grants};
 use crate::keeper::{ClientError, JobSignal, KeeperClient, sweep_orphans};
 use crate::store::SqliteStore;
 
+use super::census::Census;
+use super::clean::Sizes;
 use super::dashboards::Dashboards;
 use super::effects::Effects;
 use super::installation::{InstallPolicy, Installer};
-use super::{adopt, clean, demo, intake, load, log, models, reads};
+use super::{adopt, clean, demo, hygiene, intake, load, log, models, reads};
 
 /// Events of a finished task are kept this long: 30 days.
 const HISTORY_MILLIS: u64 = 30 * 24 * 3600 * 1000;
@@ -142,6 +144,7 @@ fn engine_settings(options: &ServerOptions) -> EngineSettings {
         spares: options.settings.agents.spare,
         tasks: options.settings.tasks.clone(),
         models: options.settings.models.clone(),
+        quota: options.settings.quota.clone(),
         demo: options.demo.is_some(),
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
@@ -311,6 +314,17 @@ impl Squad {
             self.engine.clone(),
             self.stop.clone(),
         );
+        let census = Census::new(
+            Arc::clone(&self.workshop),
+            self.agents.clone(),
+            self.engine.clone(),
+        );
+        if self.workshop.settings.clean.automatic {
+            let (workshop, engine) = (Arc::clone(&self.workshop), self.engine.clone());
+            let tidying = hygiene::tidy(workshop, engine);
+            self.tracker
+                .spawn(self.stop.clone().run_until_cancelled_owned(tidying));
+        }
         let demo = self.options.demo.clone();
         let data = self.options.places.data_dir.clone();
         let installer = Installer {
@@ -333,6 +347,8 @@ impl Squad {
             stop.clone()
                 .run_until_cancelled_owned(executor.run(effects)),
         );
+        self.tracker
+            .spawn(stop.clone().run_until_cancelled_owned(census.run()));
         self.tracker
             .spawn(stop.run_until_cancelled_owned(installer.run()));
         self.tracker.spawn(watching);
@@ -387,7 +403,7 @@ impl Squad {
             }),
             clean: call(move |request| {
                 let (workshop, engine) = (Arc::clone(&workshop), engine.clone());
-                async move { clean::clean(&workshop, &engine, request).await }
+                async move { clean::clean(&workshop, &engine, request, Sizes::All).await }
             }),
             stop: call(move |request: api::wire::StopRequest| {
                 let stopping = stopping.clone();

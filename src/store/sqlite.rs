@@ -350,6 +350,10 @@ fn kind_of(event: &SquadEvent) -> &'static str {
         SquadEvent::LimitChanged { .. } => "limit-changed",
         SquadEvent::ForkingResumed => "forking-resumed",
         SquadEvent::KeeperLost { .. } => "keeper-lost",
+        SquadEvent::Warned { .. } => "warned",
+        SquadEvent::HeldBack { .. } => "held-back",
+        SquadEvent::RoomAgain => "room-again",
+        SquadEvent::Cleaned { .. } => "cleaned",
     }
 }
 

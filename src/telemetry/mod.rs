@@ -1,9 +1,12 @@
-//! What the machine is doing: GPUs through NVML, processor and memory through the system.
+//! What the machine is doing: GPUs through NVML, processor, memory, disk and process trees through
+//! the system.
 //!
 //! A figure that cannot be read is `None`: unknown, never zero.
 
+pub mod disk;
 pub mod gpu;
 pub mod host;
+pub mod processes;
 
 pub use gpu::{Gpu, Gpus, NoGpus};
 pub use host::{Host, HostSampler};

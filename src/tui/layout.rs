@@ -145,6 +145,9 @@ pub fn banner(model: &Model) -> Option<(String, bool)> {
         let text = format!("nothing can be recorded: {fault}; agents go on, commands are refused");
         return Some((text, true));
     }
+    if let Some(why) = &model.view.no_room {
+        return Some((format!("{why}: nothing new is begun, agents go on"), false));
+    }
     match &model.view.installation {
         Installation::Installing { message } => {
             Some((format!("installing Aider: {message}; tasks wait"), false))

@@ -6,7 +6,8 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::symbols::border;
 
 use super::wire::ClientHello;
-use crate::core::agent::AgentState;
+use crate::core::agent::{AgentReport, AgentState};
+use crate::core::health::Health;
 use crate::core::settings::{Colour as ColourSetting, UiSettings};
 use crate::core::task::{Task, TaskState};
 use crate::pty::{Cell, CellFlags, Colour};
@@ -97,6 +98,15 @@ impl Theme {
             AgentState::Dead => ("✗", "X", Role::Bad),
         };
         (self.pick(glyph, ascii), role)
+    }
+
+    /// The same; an agent that is not well has a shape and a colour of its own.
+    pub fn agent_health(&self, report: &AgentReport) -> (&'static str, Role) {
+        match report.health {
+            Health::Degraded(_) => (self.pick("▲", "!"), Role::Attention),
+            Health::Down(_) => (self.pick("✗", "X"), Role::Bad),
+            Health::Ok | Health::Unknown => self.agent(report.state),
+        }
     }
 
     /// The glyph and role of a task.

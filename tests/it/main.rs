@@ -21,6 +21,7 @@ mod git;
 mod harness;
 mod keeper;
 mod pool;
+mod medic;
 mod queue;
 mod recordings;
 mod run;

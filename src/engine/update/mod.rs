@@ -65,6 +65,7 @@ pub fn update(state: &mut State, input: Input, now: Timestamp) -> Outcome {
             step.state.free_kib = Some(free_kib);
         }
         Input::Squad(event) => step.record_squad(event),
+        Input::Room(no_room) => room(&mut step, no_room),
         Input::Tick => {}
     }
     schedule::due(&mut step);
@@ -73,6 +74,16 @@ pub fn update(state: &mut State, input: Input, now: Timestamp) -> Outcome {
     schedule::explain_blocked(&mut step);
     pool::spares(&mut step);
     step.outcome
+}
+
+/// The disk has too little room, or room again; said once each.
+fn room(step: &mut Step<'_>, no_room: Option<String>) {
+    match (&step.state.no_room, &no_room) {
+        (None, Some(why)) => step.record_squad(SquadEvent::HeldBack { why: why.clone() }),
+        (Some(_), None) => step.record_squad(SquadEvent::RoomAgain),
+        (None, None) | (Some(_), Some(_)) => {}
+    }
+    step.state.no_room = no_room;
 }
 
 /// One update under way.

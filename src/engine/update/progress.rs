@@ -7,7 +7,9 @@ use crate::core::TaskId;
 use crate::core::agent::{AgentReport, AgentState};
 use crate::core::command::{Refusal, Reply};
 use crate::core::event::TaskEvent;
-use crate::core::task::{Autonomy, Mode, Task, TaskState};
+use crate::core::medic::Treatment;
+use crate::core::quota::{Meter, Reading, Resource, Ruling};
+use crate::core::task::{Autonomy, Mode, Task, TaskState, Tokens};
 use crate::core::verify::{VerifyOutcome, VerifyReport};
 
 use super::super::input::{Effect, Fact, TaskFact};
@@ -27,7 +29,7 @@ pub(super) fn attempt(step: &mut Step<'_>, id: TaskId, number: u32, fact: Fact) 
         return;
     };
     if let Fact::Used(tokens) = fact {
-        schedule::recorded(step, id, TaskEvent::Used { tokens });
+        used(step, id, tokens);
         return;
     }
     if let Fact::Ended {
@@ -93,11 +95,44 @@ pub(super) fn attempt(step: &mut Step<'_>, id: TaskId, number: u32, fact: Fact) 
         (TaskState::Assigned | TaskState::Running, Fact::Reported(report)) => {
             reported(step, &task, report);
         }
+        (
+            TaskState::Assigned | TaskState::Running | TaskState::Verifying,
+            Fact::Treated { what, why },
+        ) => schedule::recorded(step, id, TaskEvent::Treated { what, why }),
+        (TaskState::Assigned | TaskState::Running, Fact::OverQuota { why }) => {
+            schedule::over_quota(step, &task, why);
+        }
         (TaskState::Running, Fact::Answered { text, answer }) => {
             schedule::recorded(step, id, TaskEvent::QuestionAnswered { text, answer });
         }
         _ => {}
     }
+}
+
+/// Charges a task; one that works and is over its quota of tokens ends.
+fn used(step: &mut Step<'_>, id: TaskId, tokens: Tokens) {
+    let before = step.task(id).map_or(0, |task| allowance_used(task));
+    schedule::recorded(step, id, TaskEvent::Used { tokens });
+    let Some(task) = step.task(id).filter(|task| task.slot().is_some()).cloned() else {
+        return;
+    };
+    let limit = step.state.settings.quota.task_tokens as u64;
+    let reading = |used| [Reading::new(Resource::Tokens, used, limit)];
+    let mut meter = Meter::default();
+    meter.judge(&reading(before));
+    for ruling in meter.judge(&reading(allowance_used(&task))) {
+        match ruling {
+            Ruling::Warn(why) => {
+                let what = Treatment::Warned;
+                schedule::recorded(step, id, TaskEvent::Treated { what, why });
+            }
+            Ruling::Stop(why) => schedule::over_quota(step, &task, why),
+        }
+    }
+}
+
+fn allowance_used(task: &Task) -> u64 {
+    task.tokens.total().saturating_sub(task.allowance_from)
 }
 
 fn is_delivered(task: &Task) -> bool {

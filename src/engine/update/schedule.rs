@@ -77,6 +77,21 @@ pub(super) fn fail(step: &mut Step<'_>, task: &Task, why: &str, follow_up: Optio
     );
 }
 
+/// Ends the task for good: another attempt would meet the same quota.
+pub(super) fn over_quota(step: &mut Step<'_>, task: &Task, why: String) {
+    let (id, number) = (task.id, task.attempt_number());
+    recorded(
+        step,
+        id,
+        TaskEvent::AttemptFailed {
+            why,
+            retry_at: None,
+            follow_up: None,
+        },
+    );
+    step.effect(Effect::StopAgent { task: id, number });
+}
+
 /// Gives free slots to queued tasks.
 pub(super) fn assign(step: &mut Step<'_>) {
     step.state.waiting.clear();
@@ -213,6 +228,9 @@ pub(super) fn queue(step: &Step<'_>) -> Vec<Arc<Task>> {
 fn nobody_starts(step: &Step<'_>) -> Option<String> {
     if step.state.paused {
         return Some("the queue is paused".into());
+    }
+    if let Some(why) = &step.state.no_room {
+        return Some(why.clone());
     }
     match &step.state.installation {
         Installation::Ready { .. } => None,

@@ -66,7 +66,7 @@ fn entry(model: &Model, row: Row) -> Option<Entry> {
 }
 
 fn agent_entry(model: &Model, agent: &AgentView) -> Entry {
-    let (glyph, role) = model.theme.agent(agent.report.state);
+    let (glyph, role) = model.theme.agent_health(&agent.report);
     let text = if agent.task.is_some() {
         agent.title.clone()
     } else {
@@ -144,6 +144,9 @@ fn line<'a>(model: &Model, index: usize, entry: &Entry, width: u16) -> Line<'a> 
 
 /// What an agent does and why, in a few words.
 pub(super) fn activity(agent: &AgentView) -> String {
+    if let Some(ill) = agent.report.health.why() {
+        return ill.to_owned();
+    }
     match agent.report.state {
         AgentState::Working => agent.report.why.to_string(),
         AgentState::Waiting => "asks a question".into(),

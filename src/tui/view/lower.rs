@@ -11,7 +11,7 @@ use super::super::text::{clock, cut, plain_lines};
 use super::super::theme::Role;
 use super::{parts, task};
 use crate::core::endpoint::{Endpoint, EndpointHealth, EndpointName};
-use crate::core::event::{Event, SquadEvent, What};
+use crate::core::event::{Event, SquadEvent, TaskEvent, What};
 use crate::core::task::{Task, TaskState};
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model) {
@@ -177,6 +177,10 @@ fn events(model: &Model, height: usize) -> Vec<(String, Role)> {
 
 fn words(event: &Event) -> String {
     match &event.what {
+        What::Task {
+            task,
+            event: TaskEvent::Treated { what, why },
+        } => format!("task {task} {}: {why}", what.as_str()),
         What::Task { task, event } => format!("task {task} {}", event.name()),
         What::Squad { event } => match event {
             SquadEvent::ServerStarted { epoch, adopted } => {
@@ -190,6 +194,10 @@ fn words(event: &Event) -> String {
             }
             SquadEvent::ForkingResumed => "agents are forked again".into(),
             SquadEvent::CatalogueChanged { what } | SquadEvent::KeeperLost { what } => what.clone(),
+            SquadEvent::Warned { why } => format!("the squad is {why}"),
+            SquadEvent::HeldBack { why } => format!("nothing new is begun: {why}"),
+            SquadEvent::RoomAgain => "the disk has room again".into(),
+            SquadEvent::Cleaned { what } => format!("cleaned: {what}"),
         },
     }
 }

@@ -12,6 +12,7 @@ use super::super::wire::ClientHello;
 use super::*;
 use crate::config::Sources;
 use crate::config::templates::best_offers;
+use crate::core::health::Health;
 use crate::core::settings::UiSettings;
 use crate::core::task::TaskState;
 use crate::core::{AgentSlot, TaskId};
@@ -72,6 +73,35 @@ fn the_overview_in_every_size_and_state() {
         check("normal", &with_screen(size, normal()));
         check("alarming", &with_screen(size, alarming()));
     }
+}
+
+#[test]
+fn an_agent_that_is_not_well_has_another_shape_and_says_why() {
+    let mut view = normal();
+    let ill = [
+        Health::Degraded("no output for 5 min".into()),
+        Health::Down("its process is gone".into()),
+    ];
+    for (agent, health) in view.agents.iter_mut().zip(ill) {
+        agent.report.health = health;
+        agent.report.question = None;
+    }
+    view.no_room = Some("only 3.0 MiB free".into());
+    let mut model = model(Size::new(120, 40), view);
+    let shown = drawn(&model).to_string();
+    assert!(shown.contains(" 1 ▲ "), "{shown}");
+    assert!(shown.contains(" 2 ✗ "), "{shown}");
+    assert!(
+        shown.contains("only 3.0 MiB free: nothing new is begun"),
+        "{shown}"
+    );
+    let hello = ClientHello {
+        utf8: false,
+        ..ClientHello::default()
+    };
+    model.theme = Theme::new(&hello, &UiSettings::default());
+    assert!(drawn(&model).to_string().contains(" 1 ! "));
+    assert!(drawn(&model).to_string().contains("no output for 5 min"));
 }
 
 #[test]

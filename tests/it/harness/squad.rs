@@ -32,7 +32,13 @@ impl Server {
     }
 
     pub(crate) fn simulator_at(address: &str) -> Self {
-        let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/quick.toml");
+        Self::scenario_at("quick.toml", address)
+    }
+
+    /// The simulator with a scenario of `tests/scenarios`.
+    pub(crate) fn scenario_at(name: &str, address: &str) -> Self {
+        let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+        let scenario = scenarios.join(name);
         let mut command = Command::new(WARPSQUAD);
         command.args(["ollama-sim", "--listen", address, "--scenario"]);
         Self::start(command.arg(scenario))

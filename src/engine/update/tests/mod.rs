@@ -2,6 +2,7 @@
 
 mod attempts;
 mod commands;
+mod health;
 mod queue;
 mod results;
 
