@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::core::agent::AgentReport;
 use crate::core::catalogue::Catalogue;
 use crate::core::event::Event;
-use crate::core::pool::PoolReport;
 use crate::core::health::Health;
+use crate::core::pool::PoolReport;
 use crate::core::task::{Task, TaskState};
 use crate::core::{AgentSlot, Epoch, TaskId, Timestamp};
 

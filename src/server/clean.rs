@@ -92,10 +92,20 @@ impl Sweep {
         }
     }
 
+    /// The task that works in this worktree: its own, or that of a spare that it took.
+    fn worker_in(&self, dir: &Path) -> Option<&Task> {
+        let works_here = |task: &&Task| {
+            let workplace = task.workplace.as_ref();
+            workplace.is_some_and(|workplace| workplace.dir == dir)
+        };
+        let taken = self.tasks.values().find(works_here);
+        taken.or_else(|| self.tasks.get(&owner(dir)?))
+    }
+
     async fn worktrees(&mut self) {
         for dir in entries(&self.data.join("worktrees")).await {
-            let Some(task) = owner(&dir).and_then(|id| self.tasks.get(&id)).cloned() else {
-                self.keep(&dir, "it belongs to no task known here").await;
+            let Some(task) = self.worker_in(&dir).cloned() else {
+                self.keep(&dir, stranger(&dir)).await;
                 continue;
             };
             let is_unmerged = self.before.is_some() && task.state == TaskState::Dead;
@@ -227,6 +237,15 @@ fn entry(path: &Path, why: &str, bytes: u64) -> Cleaned {
         why: why.to_owned(),
         bytes,
     }
+}
+
+/// Why a worktree that no task has is kept.
+fn stranger(dir: &Path) -> &'static str {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with("spare-") {
+        return "an agent made ahead waits there; what a squad left of those goes at its next start";
+    }
+    "it belongs to no task known here"
 }
 
 /// `worktrees/12-name` → 12

@@ -82,6 +82,8 @@ impl House {
             settled: None,
             head: Some(self.head(&made.path)),
             failure: None,
+            job: None,
+            usage: None,
         });
         task.workplace = Some(Workplace {
             dir: made.path,

@@ -28,34 +28,35 @@ pub(super) fn attempt(step: &mut Step<'_>, id: TaskId, number: u32, fact: Fact) 
     let Some(task) = step.task(id).cloned() else {
         return;
     };
-    if let Fact::Used(tokens) = fact {
-        used(step, id, tokens);
-        return;
-    }
-    if let Fact::Ended {
-        how,
-        cpu_ms,
-        peak_kib,
-    } = fact
-    {
-        let event = TaskEvent::AgentEnded {
-            number,
+    match fact {
+        Fact::Used(tokens) => used(step, id, tokens),
+        Fact::Ended {
             how,
             cpu_ms,
             peak_kib,
-        };
-        schedule::recorded(step, id, event);
-        return;
+        } => {
+            let event = TaskEvent::AgentEnded {
+                number,
+                how,
+                cpu_ms,
+                peak_kib,
+            };
+            schedule::recorded(step, id, event);
+        }
+        _ if task.attempt_number() != number => {}
+        fact => present(step, &task, fact),
     }
-    if task.attempt_number() != number {
-        return;
-    }
+}
+
+/// A fact about the attempt under way.
+fn present(step: &mut Step<'_>, task: &Arc<Task>, fact: Fact) {
+    let (id, number) = (task.id, task.attempt_number());
     match (task.state, fact) {
         (TaskState::Assigned, Fact::Prepared { workplace, job }) => {
             schedule::recorded(step, id, TaskEvent::Prepared { workplace, job });
             step.proceed(id);
         }
-        (TaskState::Running, Fact::Delivered) if !is_delivered(&task) => {
+        (TaskState::Running, Fact::Delivered) if !is_delivered(task) => {
             schedule::recorded(step, id, TaskEvent::Delivered);
         }
         (
@@ -79,7 +80,7 @@ pub(super) fn attempt(step: &mut Step<'_>, id: TaskId, number: u32, fact: Fact) 
             step.proceed(id);
         }
         (TaskState::Assigned | TaskState::Running, Fact::Failed { why }) => {
-            schedule::fail(step, &task, &why, None);
+            schedule::fail(step, task, &why, None);
             step.effect(Effect::StopAgent { task: id, number });
         }
         (TaskState::Assigned | TaskState::Running | TaskState::Verifying, Fact::Held { why }) => {
@@ -89,18 +90,18 @@ pub(super) fn attempt(step: &mut Step<'_>, id: TaskId, number: u32, fact: Fact) 
         }
         // Once it has settled, an agent may go: its result is known.
         (TaskState::Assigned | TaskState::Running, Fact::Lost { why, kept }) => {
-            lost(step, &task, why, kept);
+            lost(step, task, why, kept);
         }
-        (TaskState::Verifying, Fact::Verified(report)) => verified(step, &task, report),
+        (TaskState::Verifying, Fact::Verified(report)) => verified(step, task, report),
         (TaskState::Assigned | TaskState::Running, Fact::Reported(report)) => {
-            reported(step, &task, report);
+            reported(step, task, report);
         }
         (
             TaskState::Assigned | TaskState::Running | TaskState::Verifying,
             Fact::Treated { what, why },
         ) => schedule::recorded(step, id, TaskEvent::Treated { what, why }),
         (TaskState::Assigned | TaskState::Running, Fact::OverQuota { why }) => {
-            schedule::over_quota(step, &task, why);
+            schedule::over_quota(step, task, why);
         }
         (TaskState::Running, Fact::Answered { text, answer }) => {
             schedule::recorded(step, id, TaskEvent::QuestionAnswered { text, answer });
