@@ -41,7 +41,9 @@ fn main() {
     let endpoint = Endpoint::start();
     println!("{ROUNDS} rounds alone, {TEN} at once; medians");
     let cold = plain_side(&endpoint, &python);
+    println!("plain: {cold:.3?}");
     let ours = squad_side(&endpoint, &python);
+    println!("squad: {ours:.3?}");
     println!("\n{:<44}{:>10}{:>10}{:>10}", "", "plain", "squad", "less");
     compare("first request, one agent, s", cold.alone, ours.alone);
     compare("first request, ten at once, median, s", cold.ten, ours.ten);
@@ -68,7 +70,7 @@ fn main() {
 }
 
 /// Seconds and megabytes.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Side {
     alone: f64,
     ten: f64,

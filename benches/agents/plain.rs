@@ -73,7 +73,13 @@ impl Plain {
             "--no-gitignore",
             "--no-detect-urls",
         ]);
-        command.args(["--no-suggest-shell-commands", "--map-tokens", "1024"]);
+        command.args([
+            "--no-suggest-shell-commands",
+            "--map-tokens",
+            "1024",
+            "--edit-format",
+            "diff",
+        ]);
         command.args(words);
         command.cwd(dir);
         command.env("OLLAMA_API_BASE", &endpoint.url);

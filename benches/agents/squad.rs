@@ -34,7 +34,7 @@ impl Squad {
             folder: tempfile::tempdir().unwrap(),
         };
         let config = format!(
-            "[agents]\n{agents}\npython = \"{}\"\n[agents.answers]\nshell = \"ask\"\n[verify]\nbaseline = false\n\
+            "[agents]\n{agents}\npython = \"{}\"\n[agents.answers]\nshell = \"ask\"\n[verify]\nbaseline = false\n[models.defaults]\nedit_format = \"diff\"\n\
              [[endpoints]]\nname = \"bench\"\nurl = \"{}\"\nparallel = 10\n",
             python.display(),
             endpoint.url
