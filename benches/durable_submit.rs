@@ -63,7 +63,8 @@ fn start(folder: &Path) -> EngineHandle {
         max: MaxAgents::Fixed(10),
         ..EngineSettings::default()
     };
-    let (engine, handle, effects) = EngineLoop::start(store, settings, now).expect("an engine");
+    let (engine, handle, effects) =
+        EngineLoop::start(store, settings, || now().into()).expect("an engine");
     thread::spawn(move || {
         // No agent starts here, but somebody must be there to be asked.
         let _effects = effects;

@@ -26,7 +26,7 @@ use super::aider::cues::{AgentScreenState, CueParser};
 use super::aider::prompt;
 use super::launch::{self, Started};
 use super::medic::Ward;
-use super::settle::{self, Settled};
+use super::settle::{self, Chat, Settled};
 use super::spares;
 use super::turn::{Step, Turn};
 use super::workshop::Workshop;
@@ -76,6 +76,14 @@ pub enum AgentCommand {
 #[derive(Debug, Clone)]
 pub(super) struct ActorHandle {
     pub(super) commands: mpsc::Sender<AgentCommand>,
+}
+
+impl ActorHandle {
+    /// Tells the actor to end its agent and waits until it has let go of everything.
+    pub(super) async fn ended(&self) {
+        drop(self.commands.send(AgentCommand::Stop).await);
+        self.commands.closed().await;
+    }
 }
 
 /// Everything an actor works with.
@@ -158,12 +166,12 @@ impl Actor {
             Ending::Abandoned => return,
             Ending::Exited => {
                 let how = launch::how_it_ended(&self.workshop, job).await;
-                let kept = settle::keep(&self.task).await;
-                let when = if delivered {
-                    "while it worked"
+                let (when, chat) = if delivered {
+                    ("while it worked", Chat::Begun)
                 } else {
-                    "before its prompt"
+                    ("before its prompt", Chat::of(&self.task.attempts))
                 };
+                let kept = settle::keep(&self.task, chat).await;
                 self.say(Fact::Lost {
                     why: format!("the agent {how} {when}"),
                     kept,
@@ -173,7 +181,7 @@ impl Actor {
             Ending::Stopped => {}
             Ending::GivenUp(why) => {
                 self.end(job).await;
-                let kept = settle::keep(&self.task).await;
+                let kept = settle::keep(&self.task, Chat::Begun).await;
                 let why = why.clone();
                 self.say(Fact::Lost { why, kept }).await;
             }

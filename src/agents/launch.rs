@@ -21,6 +21,7 @@ use crate::keeper::{ClientError, JobExit, JobSpec, Origin, Output, Spawned};
 use super::aider::flavour::{self, AgentPlan, Identity, UnusablePath};
 use super::aider::prompt::{self, Delivery};
 use super::jobs::Birth;
+use super::settle::Chat;
 use super::workshop::Workshop;
 
 /// `num_ctx` where nothing is configured, capped at the trained context.
@@ -333,7 +334,9 @@ async fn plan(nursery: &Nursery, newborn: &Newborn<'_>) -> Result<AgentPlan, Sta
         }),
         slot: slot.0,
         port,
-        restore_chat: task.is_some_and(|task| task.attempts.len() > 1),
+        restore_chat: task
+            .and_then(|task| task.attempts.split_last())
+            .is_some_and(|(_, earlier)| Chat::of(earlier) == Chat::Begun),
         commit_subject: task.map(|task| task.spec.title()).unwrap_or_default(),
         nonce: String::new(),
         environment,

@@ -255,9 +255,11 @@ fn ending(blame: Blame, why: &str) -> Care {
     }
 }
 
-/// How long ago the task's attempt was assigned, by the wall clock.
+/// How long ago the task's attempt was assigned, by the wall clock but for what does not count.
 fn age(task: &Task) -> Duration {
-    let started = task.attempt().map_or(0, |attempt| attempt.started.0);
+    let started = task
+        .attempt()
+        .map_or(0, |attempt| attempt.started.shifted(attempt.uncounted_ms).0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap_or_default()
         .saturating_sub(Duration::from_millis(started))

@@ -9,6 +9,7 @@
 
 mod actor;
 pub mod aider;
+mod fence;
 mod jobs;
 mod launch;
 mod medic;
@@ -24,6 +25,7 @@ mod workshop;
 pub mod zygote;
 
 pub use actor::AgentCommand;
+pub use fence::{Fence, FenceFault};
 pub use jobs::{Birth, Jobs};
 pub use launch::{AgentMeta, GatewayAccess, SpareMeta, job_id};
 pub use pool::Agents;

@@ -16,11 +16,12 @@ use crate::keeper::ZygoteState;
 use crate::pty::Snapshot;
 
 use super::actor::{self, Actor, ActorHandle, AgentCommand};
-use super::jobs::Birth;
+use super::jobs::{Birth, Jobs};
 use super::launch::{self, GatewayAccess, Nursery};
+use super::settle::{self, Chat};
 use super::spares::{self, LeftSpare, Spares, Taken};
 use super::workshop::Workshop;
-use super::{settle, zygote};
+use super::zygote;
 
 /// The pool. Clones share it.
 #[derive(Debug, Clone)]
@@ -55,7 +56,9 @@ struct Table {
     actors: HashMap<(TaskId, u32), (AgentSlot, ActorHandle)>,
     by_slot: HashMap<AgentSlot, (TaskId, u32)>,
     screens: HashMap<AgentSlot, watch::Sender<Option<Snapshot>>>,
-    lost: HashSet<(TaskId, u32)>,
+    lost: HashMap<(TaskId, u32), &'static str>,
+    /// Gateway tokens of living agents; void as soon as their attempt is over.
+    tokens: HashMap<(TaskId, u32), String>,
 }
 
 impl Agents {
@@ -242,8 +245,10 @@ impl Agents {
         self.inner.spares.news.notify_one();
     }
 
-    /// These attempts had an agent that is gone: they are reported lost instead of started again.
-    pub fn give_up(&self, lost: Vec<(TaskId, u32)>) {
+    /// These attempts had an agent that is gone, and why: they are reported lost instead of
+    /// started again.
+    pub fn give_up(&self, lost: Vec<(TaskId, u32)>, why: &'static str) {
+        let lost = lost.into_iter().map(|attempt| (attempt, why));
         self.table().lost.extend(lost);
     }
 
@@ -279,9 +284,10 @@ impl Agents {
     ) {
         let inner = &self.inner;
         let key = (task.id, task.attempt_number());
-        if self.table().lost.remove(&key) {
-            let kept = settle::keep(&task).await;
-            let why = "the agent ended with its keeper".to_owned();
+        let lost = self.table().lost.remove(&key);
+        if let Some(why) = lost {
+            let kept = settle::keep(&task, Chat::of(&task.attempts)).await;
+            let why = why.to_owned();
             let fact = Fact::Lost { why, kept };
             let input = Input::Attempt {
                 task: key.0,
@@ -309,7 +315,9 @@ impl Agents {
                 });
                 started
             });
-        let token = started.as_ref().ok().map(|started| started.token.clone());
+        if let Ok(started) = &started {
+            self.table().tokens.insert(key, started.token.clone());
+        }
         let actor = Actor {
             workshop: Arc::clone(&inner.workshop),
             engine: inner.engine.clone(),
@@ -319,9 +327,37 @@ impl Agents {
             commands,
         };
         actor.run(started).await;
+        self.void(key);
+    }
+
+    /// Makes the gateway token of an attempt worthless.
+    fn void(&self, attempt: (TaskId, u32)) {
+        let token = self.table().tokens.remove(&attempt);
         if let Some(token) = token {
-            (inner.access.revoke)(&token);
+            (self.inner.access.revoke)(&token);
         }
+    }
+
+    /// The actors of a task's attempts before `first`; their tokens are void from now on.
+    pub(super) fn retire(&self, task: TaskId, first: u32) -> Vec<ActorHandle> {
+        let is_old = |(of, number): &(TaskId, u32)| *of == task && *number < first;
+        let old: Vec<_> = {
+            let table = self.table();
+            let actors = table.actors.iter().filter(|(key, _)| is_old(key));
+            actors
+                .map(|(key, (_, handle))| (*key, handle.clone()))
+                .collect()
+        };
+        let retired = old.into_iter().map(|(key, handle)| {
+            self.void(key);
+            handle
+        });
+        retired.collect()
+    }
+
+    /// The keeper's jobs.
+    pub(super) fn jobs(&self) -> &Jobs {
+        &self.inner.workshop.jobs
     }
 
     /// Waits until it is known where Aider is.
@@ -336,6 +372,7 @@ impl Agents {
 
     /// Ends the agent of an attempt.
     pub async fn stop(&self, task: TaskId, number: u32) {
+        self.void((task, number));
         let handle = self
             .table()
             .actors

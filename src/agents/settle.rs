@@ -1,6 +1,6 @@
 //! The verdict on an attempt, read from git and from what Aider said.
 
-use crate::core::task::{Mode, Task, Workplace};
+use crate::core::task::{Attempt, Mode, Task, Workplace};
 use crate::git::{GitError, Repository};
 
 use super::aider::flavour::reply_file;
@@ -119,17 +119,38 @@ async fn answer(workshop: &Workshop, task: &Task, turn: &TurnRecord) -> Option<S
     Some(clean.take(ANSWER_MAX).collect())
 }
 
+/// Whether there is a chat that a further attempt can go on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chat {
+    /// A prompt was delivered.
+    Begun,
+    /// Nothing was said.
+    Empty,
+}
+
+impl Chat {
+    /// The chat after these attempts.
+    pub(super) fn of(attempts: &[Attempt]) -> Self {
+        let begun = attempts.iter().any(|attempt| attempt.delivered.is_some());
+        if begun { Self::Begun } else { Self::Empty }
+    }
+}
+
 /// Keeps what a lost agent left behind; in words.
-pub(super) async fn keep(task: &Task) -> String {
+pub(super) async fn keep(task: &Task, chat: Chat) -> String {
     let Some(workplace) = &task.workplace else {
         return "nothing was begun".into();
     };
-    match tip(task, workplace).await {
+    let commits = match tip(task, workplace).await {
         Ok(tip) => match tip.since_base {
             0 => "no commit was made yet".into(),
             1 => "1 commit kept".into(),
             many => format!("{many} commits kept"),
         },
         Err(error) => format!("its worktree is kept, git cannot tell what it holds: {error}"),
+    };
+    match chat {
+        Chat::Begun => format!("{commits}, its chat goes on"),
+        Chat::Empty => commits,
     }
 }

@@ -20,7 +20,7 @@ use crate::engine::journal::{EventFilter, JournalError, TaskFilter};
 use crate::engine::{Query as StoreQuery, QueryReply};
 
 use super::services::Services;
-use super::wire::{ATTACH, CleanRequest, LogKind, StopRequest};
+use super::wire::{ATTACH, CleanRequest, LogKind, StopRequest, UpgradeRequest};
 
 /// Largest request: a submission of many tasks with long prompts.
 const BODY_MAX: usize = 64 << 20;
@@ -45,6 +45,7 @@ pub(super) fn routes(services: Services, dashboards: TaskTracker) -> Router {
         .route("/v1/agents/{slot}/screen", get(screen))
         .route("/v1/clean", post(clean))
         .route("/v1/stop", post(stop))
+        .route("/v1/upgrade", post(upgrade).get(upgraded))
         .route("/v1/attach", post(attach))
         .fallback(|| async {
             refused(
@@ -241,6 +242,20 @@ async fn stop(State(face): State<Face>, body: Bytes) -> Response {
         }
         Err(refusal) => answer::<()>(Err(refusal)),
     }
+}
+
+async fn upgrade(State(face): State<Face>, body: Bytes) -> Response {
+    match parse::<UpgradeRequest>(&body) {
+        Ok(request) => match (face.services.upgrade)(request).await {
+            Ok(()) => StatusCode::NO_CONTENT.into_response(),
+            Err(refusal) => answer::<()>(Err(refusal)),
+        },
+        Err(refusal) => answer::<()>(Err(refusal)),
+    }
+}
+
+async fn upgraded(State(face): State<Face>) -> Response {
+    answer((face.services.upgraded)(()).await)
 }
 
 async fn attach(State(face): State<Face>, request: HttpRequest) -> Response {

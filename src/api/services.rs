@@ -10,7 +10,7 @@ use crate::core::command::{Refusal, Reply, Request};
 use crate::core::{AgentSlot, TaskId};
 use crate::engine::EngineHandle;
 
-use super::wire::{CleanReport, CleanRequest, LogKind, StopRequest};
+use super::wire::{CleanReport, CleanRequest, LogKind, StopRequest, UpgradeReport, UpgradeRequest};
 
 /// A future that is sent between threads.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -34,6 +34,10 @@ pub struct Services {
     pub clean: Call<CleanRequest, Result<CleanReport, Refusal>>,
     /// Ends the squad.
     pub stop: Call<StopRequest, ()>,
+    /// Lets another program be the server.
+    pub upgrade: Call<UpgradeRequest, Result<(), Refusal>>,
+    /// How the last upgrade went.
+    pub upgraded: Call<(), Result<UpgradeReport, Refusal>>,
     /// Draws a dashboard on an upgraded connection until either side ends it.
     pub attach: Call<Attached, ()>,
     /// Dashboards and watchers connected now.

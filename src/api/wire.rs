@@ -13,6 +13,8 @@
 //! | `GET /v1/agents/SLOT/screen` | → the screen and its history, plain text |
 //! | `POST /v1/clean` | [`CleanRequest`] → [`CleanReport`] |
 //! | `POST /v1/stop` | [`StopRequest`] → 204, then the squad ends |
+//! | `POST /v1/upgrade` | [`UpgradeRequest`] → 204, then another server takes over |
+//! | `GET /v1/upgrade` | → [`UpgradeReport`] |
 //! | `POST /v1/attach` | `Upgrade: warpsquad-attach` → the dashboard's own framing |
 //!
 //! [`Request`]: crate::core::command::Request
@@ -23,10 +25,13 @@
 //! [`View`]: crate::engine::View
 //! [`TaskFilter`]: crate::engine::journal::TaskFilter
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::core::command::{Command, NewTask, Refusal, RefusalKind, Reply, Request};
 pub use crate::core::event::{Actor, ActorKind, Event, SquadEvent, TaskEvent, What};
+pub use crate::core::upgrade::{UpgradeReport, UpgradeState};
 pub use crate::engine::journal::{EventFilter, TaskFilter};
 pub use crate::engine::view::{AgentView, Installation, View};
 
@@ -51,6 +56,13 @@ pub enum LogKind {
 pub struct StopRequest {
     /// Kill agents at once instead of letting them end.
     pub now: bool,
+}
+
+/// `POST /v1/upgrade`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeRequest {
+    /// The program that is to become the server.
+    pub program: PathBuf,
 }
 
 /// `POST /v1/clean`

@@ -90,6 +90,8 @@ pub enum Command {
     Server(Server),
     /// End the squad; its tasks go on when it starts again.
     Stop(Stop),
+    /// Let a new warpsquad take over while agents work on; back to the old one if it fails.
+    Upgrade(Upgrade),
     /// Remove what finished tasks have left behind; nothing unmerged is ever lost.
     Clean(Clean),
     /// Agree to the commands that the repository here proposes, or take that back.
@@ -499,6 +501,17 @@ pub struct Stop {
     /// Kill agents at once instead of letting them end.
     #[arg(long)]
     pub now: bool,
+}
+
+/// `upgrade`
+#[derive(Debug, Clone, Args)]
+pub struct Upgrade {
+    /// The new program; this very one if nothing is named.
+    #[arg(long, value_name = "FILE")]
+    pub binary: Option<PathBuf>,
+    /// Print one JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `clean`

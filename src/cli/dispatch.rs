@@ -12,7 +12,7 @@ use super::output::Output;
 use super::report::{Kind, Report};
 use super::{
     agent, catalogue, completions, config, doctor, man, progress, server, setup, squad, task,
-    template, trust,
+    template, trust, upgrade,
 };
 use crate::config::environment;
 
@@ -105,6 +105,7 @@ fn run(
         Command::Server(options) if options.child => (programs.server)(context),
         Command::Server(options) => server::run(context, options, programs.keeper),
         Command::Stop(options) => squad::stop(context, options).map(done),
+        Command::Upgrade(options) => upgrade::run(context, &options).map(done),
         Command::Clean(options) => squad::clean(context, options).map(done),
         Command::Trust(options) => trust::run(context, &options).map(done),
         Command::OllamaSim(options) => (programs.simulator)(context, &options),

@@ -29,6 +29,7 @@ pub mod submission;
 mod task;
 mod template;
 mod trust;
+mod upgrade;
 
 pub use client::Client;
 pub use context::Context;

@@ -142,6 +142,7 @@ fn facts(task: &Task) -> Vec<Vec<String>> {
         }
     };
     row("why", task.why.clone());
+    row("lease", lease(task));
     row("repository", Some(spec.repo.display().to_string()));
     row("template", spec.template.clone());
     row("mode", Some(spec.mode.as_str().into()));
@@ -181,6 +182,18 @@ fn facts(task: &Task) -> Vec<Vec<String>> {
         }),
     );
     rows
+}
+
+/// Who holds the task now: the attempt is the fencing token of everything done for it.
+fn lease(task: &Task) -> Option<String> {
+    let slot = task.slot()?;
+    let attempt = task.attempt()?;
+    Some(format!(
+        "attempt {}, agent {slot}, since {} ({})",
+        attempt.number,
+        moment(attempt.started),
+        age(now().since(attempt.started))
+    ))
 }
 
 /// The rows of a list of agents.
@@ -401,6 +414,8 @@ fn squad_event(event: &SquadEvent) -> String {
         SquadEvent::HeldBack { why } => format!("nothing new is begun: {why}"),
         SquadEvent::RoomAgain => "the disk has room again".into(),
         SquadEvent::Cleaned { what } => format!("cleaned: {what}"),
+        SquadEvent::Jumped { jump } => SquadEvent::jumped(*jump),
+        SquadEvent::Unknown => "something that only a later version knows".into(),
     }
 }
 
@@ -440,7 +455,9 @@ fn detail(event: &TaskEvent) -> String {
             format!("the agent {how}, {seconds:.1} s of processor, at most {peak}")
         }
         TaskEvent::Used { tokens } => format!("{} + {} tokens", tokens.sent, tokens.received),
-        TaskEvent::Submitted
+        TaskEvent::Postponed { by_ms } => format!("deadlines moved by {} s", by_ms / 1_000),
+        TaskEvent::Unknown
+        | TaskEvent::Submitted
         | TaskEvent::Unblocked
         | TaskEvent::Delivered
         | TaskEvent::Requeued

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::Jump;
 use super::ids::{AgentSlot, TaskId};
 use super::medic::Treatment;
 use super::task::Workplace;
@@ -181,6 +182,14 @@ pub enum TaskEvent {
         /// How many.
         tokens: super::task::Tokens,
     },
+    /// Its deadlines were moved: the machine slept, or somebody set the clock.
+    Postponed {
+        /// By how many milliseconds; negative when the clock was set back.
+        by_ms: i64,
+    },
+    /// Something that only a later version knows; shown after going back to this one.
+    #[serde(other)]
+    Unknown,
 }
 
 impl TaskEvent {
@@ -215,6 +224,8 @@ impl TaskEvent {
             Self::AgentEnded { .. } => "left by its agent",
             Self::Treated { what, .. } => what.as_str(),
             Self::Used { .. } => "charged",
+            Self::Postponed { .. } => "postponed",
+            Self::Unknown => "changed by a later version",
         }
     }
 }
@@ -277,6 +288,33 @@ pub enum SquadEvent {
         /// How much.
         what: String,
     },
+    /// The machine slept, or somebody set the clock; all deadlines were moved.
+    Jumped {
+        /// By how much.
+        jump: Jump,
+    },
+    /// Something that only a later version knows; shown after going back to this one.
+    #[serde(other)]
+    Unknown,
+}
+
+impl SquadEvent {
+    /// A jump in words.
+    pub fn jumped(jump: Jump) -> String {
+        let seconds = |millis: u64| format!("{} s", millis / 1_000);
+        let moved = "that counts for no limit";
+        match (jump.asleep, jump.millis) {
+            (0, back) if back < 0 => {
+                let by = seconds(back.unsigned_abs());
+                format!("the clock was set back by {by}; {moved}")
+            }
+            (0, forward) => {
+                let by = seconds(forward.unsigned_abs());
+                format!("the clock was set forward by {by}; {moved}")
+            }
+            (asleep, _) => format!("the machine slept for {}; {moved}", seconds(asleep)),
+        }
+    }
 }
 
 /// One entry of the log of events.

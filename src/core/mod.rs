@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod catalogue;
+pub mod clock;
 pub mod command;
 pub mod demo;
 pub mod endpoint;
@@ -20,6 +21,7 @@ pub mod task;
 pub mod time;
 pub mod traffic;
 mod transition;
+pub mod upgrade;
 pub mod verify;
 
 pub use ids::{AgentSlot, Epoch, TaskId};

@@ -378,6 +378,9 @@ pub struct Attempt {
     /// What its agent's process took; none while it runs.
     #[serde(default)]
     pub usage: Option<Usage>,
+    /// Milliseconds since it started that count for no limit: asleep, or a clock that was set.
+    #[serde(default)]
+    pub uncounted_ms: i64,
 }
 
 /// What a process took, and how it ended.
@@ -436,6 +439,10 @@ pub struct Task {
     /// quota.
     #[serde(default)]
     pub allowance_from: u64,
+    /// Milliseconds of waiting for its first attempt that do not count: asleep, or a clock that
+    /// was set.
+    #[serde(default)]
+    pub uncounted_ms: i64,
 }
 
 /// Tokens of a task or an agent.
@@ -503,6 +510,7 @@ impl Task {
             unseen: false,
             tokens: Tokens::default(),
             allowance_from: 0,
+            uncounted_ms: 0,
         }
     }
 
@@ -531,7 +539,8 @@ impl Task {
             .spec
             .ttl_ms
             .filter(|_| waits && self.attempts.is_empty())?;
-        Some(Timestamp(self.created.0.saturating_add(ttl)))
+        let moment = Timestamp(self.created.0.saturating_add(ttl));
+        Some(moment.shifted(self.uncounted_ms))
     }
 
     /// The words shown for its state; a finished ask task is `answered`, not `merged`.

@@ -25,4 +25,10 @@ impl Timestamp {
                 .saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
         )
     }
+
+    /// This moment moved by `millis`, which may be negative.
+    #[must_use]
+    pub fn shifted(self, millis: i64) -> Self {
+        Self(self.0.saturating_add_signed(millis))
+    }
 }

@@ -62,7 +62,8 @@ pub(super) fn next_state(task: &Task, event: &TaskEvent) -> Option<TaskState> {
             | E::QuestionAnswered { .. }
             | E::AgentEnded { .. }
             | E::Treated { .. }
-            | E::Used { .. },
+            | E::Used { .. }
+            | E::Postponed { .. },
         ) => Some(now),
         _ => None,
     }
@@ -96,6 +97,7 @@ fn enter_attempt(task: &mut Task, event: &TaskEvent, next: TaskState, now: Times
                 failure: None,
                 job: None,
                 usage: None,
+                uncounted_ms: 0,
             });
             requeue(task, None);
         }
@@ -118,9 +120,10 @@ fn enter_attempt(task: &mut Task, event: &TaskEvent, next: TaskState, now: Times
             task.unseen = next == TaskState::Dead;
         }
         TaskEvent::AgentLost { why, kept } => {
-            end_attempt(task, why, now);
+            let said = format!("{why}; {kept}");
+            end_attempt(task, &said, now);
             task.losses += 1;
-            requeue(task, Some(format!("{why}; {kept}")));
+            requeue(task, Some(said));
         }
         TaskEvent::Revised { comment } => {
             requeue(task, None);
@@ -134,6 +137,7 @@ fn enter_attempt(task: &mut Task, event: &TaskEvent, next: TaskState, now: Times
             // Whoever starts it again wants it, however long it has waited.
             task.spec.ttl_ms = None;
         }
+        TaskEvent::Postponed { by_ms } => postpone(task, *by_ms),
         TaskEvent::Discarded | TaskEvent::Cancelled | TaskEvent::Expired => {
             end_attempt(task, event.name(), now);
             task.unseen = false;
@@ -224,6 +228,19 @@ fn end_attempt(task: &mut Task, why: &str, now: Timestamp) {
         if attempt.settled.is_none() {
             attempt.settled = Some(now);
             attempt.failure = Some(why.to_owned());
+        }
+    });
+}
+
+/// Moves every deadline that is still to come.
+fn postpone(task: &mut Task, by_ms: i64) {
+    task.not_before = task.not_before.map(|moment| moment.shifted(by_ms));
+    if task.attempts.is_empty() {
+        task.uncounted_ms = task.uncounted_ms.saturating_add(by_ms);
+    }
+    on_attempt(task, |attempt| {
+        if attempt.settled.is_none() {
+            attempt.uncounted_ms = attempt.uncounted_ms.saturating_add(by_ms);
         }
     });
 }

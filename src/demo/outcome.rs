@@ -207,6 +207,7 @@ mod tests {
             failure: None,
             job: None,
             usage: None,
+            uncounted_ms: 0,
         }];
         task
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::core::agent::AgentReport;
 use crate::core::catalogue::Catalogue;
+use crate::core::clock::Jump;
 use crate::core::command::Request;
 use crate::core::event::SquadEvent;
 use crate::core::medic::Treatment;
@@ -62,6 +63,8 @@ pub enum Input {
     Squad(SquadEvent),
     /// Whether the disk has room; if not, why nothing new is begun.
     Room(Option<String>),
+    /// The wall clock went on without anybody living through it.
+    Jumped(Jump),
     /// A moment that `State::deadline` named has come.
     Tick,
 }

@@ -44,6 +44,7 @@ pub(super) fn recall(
         | Input::Machine { .. }
         | Input::Squad(_)
         | Input::Room(_)
+        | Input::Jumped(_)
         | Input::Tick => Ok(()),
     }
 }

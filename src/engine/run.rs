@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::core::clock::{Clock, Jump, Reading};
 use crate::core::command::{Refusal, Reply, Request};
 use crate::core::event::Event;
 use crate::core::task::Task;
@@ -34,6 +35,9 @@ const BATCH: usize = 256;
 const EFFECTS: usize = 4_096;
 /// Between two tries to use a store that failed.
 const STORE_RETRY: Duration = Duration::from_secs(2);
+
+/// Reads all clocks.
+type ReadClocks = Box<dyn Fn() -> Reading + Send + Sync>;
 
 type ReplyTo = oneshot::Sender<Result<Reply, Refusal>>;
 
@@ -134,7 +138,12 @@ pub struct EngineLoop<J> {
     view: watch::Sender<Arc<View>>,
     store_fault: Option<String>,
     later: HashMap<TaskId, Vec<ReplyTo>>,
-    clock: fn() -> Timestamp,
+    clock: ReadClocks,
+    told: Clock,
+    /// The moment of the turn under way.
+    now: Timestamp,
+    /// A jump that is not durable yet.
+    unrecorded: Option<Jump>,
 }
 
 impl<J: Journal> EngineLoop<J> {
@@ -142,14 +151,14 @@ impl<J: Journal> EngineLoop<J> {
     pub fn start(
         mut journal: J,
         settings: EngineSettings,
-        clock: fn() -> Timestamp,
+        clock: impl Fn() -> Reading + Send + Sync + 'static,
     ) -> Result<(Self, EngineHandle, mpsc::Receiver<Effect>), JournalError> {
         let epoch = journal.begin_epoch()?;
         let loaded = journal.load(FINISHED_KEPT)?;
         let state = State::from_loaded(settings.clone(), epoch, loaded);
         let (sender, messages) = mpsc::channel(INPUTS);
         let (effects, effects_out) = mpsc::channel(EFFECTS);
-        let (view, view_out) = watch::channel(Arc::new(state.view(clock(), None)));
+        let (view, view_out) = watch::channel(Arc::new(state.view(clock().wall, None)));
         let engine = Self {
             journal,
             state,
@@ -159,7 +168,10 @@ impl<J: Journal> EngineLoop<J> {
             view,
             store_fault: None,
             later: HashMap::new(),
-            clock,
+            now: clock().wall,
+            told: Clock::new(clock()),
+            clock: Box::new(clock),
+            unrecorded: None,
         };
         Ok((
             engine,
@@ -232,9 +244,25 @@ impl<J: Journal> EngineLoop<J> {
         if self.store_fault.is_some() {
             return Some(STORE_RETRY);
         }
-        self.state
-            .deadline()
-            .map(|moment| moment.since((self.clock)()))
+        // The timer counts time awake, on a clock that nobody can set.
+        let now = self.told.steady(&(self.clock)());
+        self.state.deadline().map(|moment| moment.since(now))
+    }
+
+    /// The moment of this turn; what was not lived through moves all deadlines first.
+    fn tell_time(&mut self, effects: &mut Vec<Effect>) -> Timestamp {
+        let reading = (self.clock)();
+        if let Some(jump) = self.told.tell(reading) {
+            let before = self.unrecorded.unwrap_or_default();
+            self.unrecorded = Some(before.and(jump));
+        }
+        if self.store_fault.is_none()
+            && let Some(jump) = self.unrecorded
+        {
+            let outcome = update(&mut self.state, Input::Jumped(jump), reading.wall);
+            effects.extend(outcome.effects);
+        }
+        reading.wall
     }
 
     async fn turn(&mut self, batch: Vec<Message>) -> Result<(), JournalError> {
@@ -244,6 +272,7 @@ impl<J: Journal> EngineLoop<J> {
         let mut replies = Vec::new();
         let mut effects = Vec::new();
         let mut queries = Vec::new();
+        self.now = self.tell_time(&mut effects);
         for message in batch {
             match message {
                 Message::Query(query, reply) => queries.push((query, reply)),
@@ -253,7 +282,12 @@ impl<J: Journal> EngineLoop<J> {
             }
         }
         match self.commit() {
-            Ok(()) => self.carry_out(effects, replies).await,
+            Ok(()) => {
+                if self.store_fault.is_none() {
+                    self.unrecorded = None;
+                }
+                self.carry_out(effects, replies).await;
+            }
             Err(fenced @ JournalError::Fenced { .. }) => return Err(fenced),
             Err(error) => self.fail(&error, replies),
         }
@@ -277,7 +311,7 @@ impl<J: Journal> EngineLoop<J> {
             replies.extend(reply.map(|reply| (reply, Err(store_refusal(fault)))));
             return;
         };
-        let outcome = update(&mut self.state, input, (self.clock)());
+        let outcome = update(&mut self.state, input, self.now);
         effects.extend(outcome.effects);
         for (task, result) in outcome.later {
             for waiting in self.later.remove(&task).unwrap_or_default() {
@@ -317,6 +351,7 @@ impl<J: Journal> EngineLoop<J> {
             | Input::Task { .. }
             | Input::Squad(_)
             | Input::Machine { .. }
+            | Input::Jumped(_)
             | Input::Tick => {}
         }
         None
@@ -432,7 +467,7 @@ impl<J: Journal> EngineLoop<J> {
     }
 
     fn publish(&self) {
-        let view = self.state.view((self.clock)(), self.store_fault.clone());
+        let view = self.state.view(self.now, self.store_fault.clone());
         self.view.send_replace(Arc::new(view));
     }
 }

@@ -190,8 +190,9 @@ impl State {
     /// When the attempt under way is stopped.
     pub fn time_limit_of(&self, task: &Task) -> Option<Timestamp> {
         task.slot()?;
-        let started = task.attempt()?.started;
-        Some(started.plus(self.settings.tasks.time_limit))
+        let attempt = task.attempt()?;
+        let limit = attempt.started.plus(self.settings.tasks.time_limit);
+        Some(limit.shifted(attempt.uncounted_ms))
     }
 
     /// Forgets the oldest finished tasks beyond what is kept.

@@ -1,17 +1,20 @@
 //! Accepting on the keeper's listener and passing requests on, unchanged.
 
+use std::io;
+
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::grants::{Grant, Grants};
 use super::observe::Observation;
+use super::upstream::{Answer, Passing, Upstream};
 
 /// Largest request taken, a prompt with whole files in it.
 const BODY_MAX: usize = 64 << 20;
@@ -32,7 +35,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 pub enum GatewayError {
     /// The listener is unusable.
     #[error("the gateway's listener cannot be used")]
-    Listener(#[from] std::io::Error),
+    Listener(#[from] io::Error),
     /// No HTTP client can be made.
     #[error("no HTTP client can be made")]
     Client(#[from] reqwest::Error),
@@ -41,17 +44,17 @@ pub enum GatewayError {
 #[derive(Clone)]
 struct Gateway {
     grants: Grants,
-    client: reqwest::Client,
+    upstream: Upstream,
 }
 
 /// Accepts until `stop`, on the listener that the keeper owns.
 ///
 /// # Errors
-/// The listener or the HTTP client cannot be set up.
+/// The listener cannot be set up.
 pub async fn serve(
     listener: std::net::TcpListener,
     grants: Grants,
-    client: reqwest::Client,
+    upstream: Upstream,
     stop: CancellationToken,
 ) -> Result<(), GatewayError> {
     listener.set_nonblocking(true)?;
@@ -60,7 +63,7 @@ pub async fn serve(
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
     });
-    let gateway = Gateway { grants, client };
+    let gateway = Gateway { grants, upstream };
     let router = Router::new().fallback(forward).with_state(gateway);
     axum::serve(listener, router)
         .with_graceful_shutdown(stop.cancelled_owned())
@@ -87,7 +90,7 @@ async fn forward(State(gateway): State<Gateway>, request: Request) -> Response {
     let url = format!("{}{rest}{query}", grant.url);
     let generates = matches!(rest, "/api/chat" | "/api/generate" | "/v1/chat/completions");
     let observation = generates.then(|| Observation::begin(grant.traffic.clone()));
-    pass(&gateway.client, &grant, url, request, observation).await
+    pass(&gateway.upstream, &grant, url, request, observation).await
 }
 
 /// `/agent/TOKEN/rest` → (TOKEN, /rest)
@@ -98,7 +101,7 @@ fn split(path: &str) -> Option<(&str, &str)> {
 }
 
 async fn pass(
-    client: &reqwest::Client,
+    upstream: &Upstream,
     grant: &Grant,
     url: String,
     request: Request,
@@ -111,14 +114,14 @@ async fn pass(
             "the request is larger than 64 MiB",
         );
     };
-    let upstream = client
-        .request(parts.method, &url)
-        .headers(end_to_end(&parts.headers))
-        .body(body)
-        .send()
-        .await;
-    let answer = match upstream {
-        Ok(answer) => answer,
+    let passing = Passing {
+        method: parts.method,
+        url,
+        headers: end_to_end(&parts.headers),
+        body,
+    };
+    match upstream.ask(passing).await {
+        Ok(answer) => answered(answer, observation),
         Err(error) => {
             let why = format!(
                 "endpoint {} cannot be reached: {}",
@@ -128,21 +131,23 @@ async fn pass(
             if let Some(observation) = observation {
                 observation.refused(why.clone());
             }
-            return refusal(StatusCode::BAD_GATEWAY, &why);
+            refusal(StatusCode::BAD_GATEWAY, &why)
         }
-    };
-    answered(answer, observation)
+    }
 }
 
-fn answered(answer: reqwest::Response, observation: Option<Observation>) -> Response {
-    let status = answer.status();
-    let headers = end_to_end(answer.headers());
+fn answered(
+    answer: Answer<impl Stream<Item = io::Result<Bytes>> + Send + 'static>,
+    observation: Option<Observation>,
+) -> Response {
+    let status = answer.status;
+    let headers = end_to_end(&answer.headers);
     if let Some(observation) = &observation
         && !status.is_success()
     {
         observation.refused(format!("the endpoint answered {status}"));
     }
-    let body = watched(answer.bytes_stream(), observation);
+    let body = watched(answer.body, observation);
     let mut response = Response::new(Body::from_stream(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -151,9 +156,9 @@ fn answered(answer: reqwest::Response, observation: Option<Observation>) -> Resp
 
 /// The same bytes, seen on the way; dropped with the connection.
 fn watched(
-    stream: impl futures_util::Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
+    stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     mut observation: Option<Observation>,
-) -> impl futures_util::Stream<Item = reqwest::Result<Bytes>> + Send + 'static {
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     stream.inspect(move |item| {
         if let (Ok(bytes), Some(observation)) = (item, observation.as_mut()) {
             observation.chunk(bytes);

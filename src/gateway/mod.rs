@@ -10,6 +10,8 @@
 mod forward;
 mod grants;
 mod observe;
+mod upstream;
 
 pub use forward::{GatewayError, serve};
 pub use grants::{Grant, Grants};
+pub use upstream::{Patience, Upstream};

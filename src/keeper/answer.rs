@@ -52,8 +52,17 @@ impl Keeper {
                 self.job(&id)?.meta = meta;
                 nothing()
             }
-            Request::Gateway {} => self.hand_out_gateway(),
+            Request::Gateway {} => {
+                self.trial_has_gateway();
+                self.hand_out_gateway()
+            }
             Request::Zygote(spec) => ok(&self.keep_zygote(*spec)),
+            Request::Upgrade { program } => done(self.begin_upgrade(&program)),
+            Request::Ready {} => {
+                self.server_is_ready();
+                nothing()
+            }
+            Request::Upgraded {} => ok(&self.upgrade_report()),
             Request::Shutdown {} => {
                 self.shut_down(ExitReason::Requested);
                 nothing()

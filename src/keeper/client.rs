@@ -23,8 +23,8 @@ use super::attach::AttachedPty;
 use super::frame::{FrameReader, send_line};
 use super::protocol::{
     Attached, Delivery, Event, FromKeeper, Gateway, JobExit, JobId, JobList, JobSignal, JobSpec,
-    JobView, MAX_LINE, Refusal, RefusalKind, Request, Spawned, Welcome, ZygoteSpec, ZygoteState,
-    ZygoteView, decode_answer, decode_from_keeper, encode_request,
+    JobView, MAX_LINE, Refusal, RefusalKind, Request, Spawned, UpgradeReport, Welcome, ZygoteSpec,
+    ZygoteState, ZygoteView, decode_answer, decode_from_keeper, encode_request,
 };
 use crate::core::Epoch;
 
@@ -321,6 +321,22 @@ impl KeeperClient {
     /// Asks the keeper to stop the server, all jobs and itself. Returns when it has begun.
     pub async fn shutdown(&self) -> Result<(), ClientError> {
         self.done(&Request::Shutdown {}).await
+    }
+
+    /// Lets another program be the server; this one is told to end afterwards.
+    pub async fn upgrade(&self, program: &Path) -> Result<(), ClientError> {
+        let program = program.to_owned();
+        self.done(&Request::Upgrade { program }).await
+    }
+
+    /// Says that this server serves.
+    pub async fn ready(&self) -> Result<(), ClientError> {
+        self.done(&Request::Ready {}).await
+    }
+
+    /// How the last upgrade went.
+    pub async fn upgraded(&self) -> Result<UpgradeReport, ClientError> {
+        self.answer(&Request::Upgraded {}).await
     }
 
     fn encode(&self, request: &Request) -> Result<Vec<u8>, ClientError> {

@@ -95,6 +95,30 @@ pub(super) fn own_program() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
 
+/// Names this run of the machine: another one after every restart, the same after a suspend.
+#[cfg(target_os = "linux")]
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
+
+/// Names this run of the machine by the moment it began.
+#[cfg(not(target_os = "linux"))]
+pub fn boot_id() -> Option<String> {
+    Some(sysinfo::System::boot_time().to_string())
+}
+
+/// Time since the machine was started, asleep or awake.
+pub fn time_since_boot() -> std::time::Duration {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::Boottime;
+    // Unlike Linux's, this one goes on while the machine sleeps.
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let now = rustix::time::clock_gettime(clock);
+    std::time::Duration::try_from(now).unwrap_or_default()
+}
+
 /// A process that cannot be confused with a later one of the same number.
 #[derive(Debug)]
 pub(super) struct ProcessHandle {

@@ -1,6 +1,6 @@
 //! The server as the keeper's child: started, and started again when it ends.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -29,6 +29,12 @@ impl ServerChild {
             is_greeted: false,
             restarts: Restarts::default(),
         }
+    }
+
+    /// Another program from the next start on; the old one, if there is a server at all.
+    pub(super) fn replace_program(&mut self, program: &OsStr) -> Option<OsString> {
+        let first = self.argv.first_mut()?;
+        Some(std::mem::replace(first, program.to_owned()))
     }
 
     /// Whether there is a server to start at all.

@@ -20,6 +20,7 @@ use super::platform::{self, Reaped};
 use super::process::ExitReason;
 use super::protocol::{Event, JobExit, JobId};
 use super::server_child::ServerChild;
+use super::upgrade::Upgrades;
 use super::zygote::Zygote;
 use crate::core::Epoch;
 
@@ -27,7 +28,7 @@ use crate::core::Epoch;
 pub(super) const WAITING_EVENTS: usize = 1024;
 
 /// A server that is told to end may take this long to write down what it knows.
-const SERVER_GRACE: Duration = Duration::from_secs(10);
+pub(super) const SERVER_GRACE: Duration = Duration::from_secs(10);
 /// Jobs that are told to end.
 pub(super) const JOB_GRACE: Duration = Duration::from_secs(5);
 
@@ -50,6 +51,7 @@ pub(super) struct Keeper {
     pub(super) zygote: Zygote,
     /// Adopted children that ended before the answer that would have said whose they are.
     pub(super) strays: VecDeque<Reaped>,
+    pub(super) upgrades: Upgrades,
 }
 
 /// An accepted connection.
@@ -94,6 +96,10 @@ pub(super) enum Due {
     Forked {
         fork: u64,
     },
+    /// A server on trial should serve by now.
+    TrialEnds {
+        pid: Pid,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +133,7 @@ impl Keeper {
             phase: Phase::Running,
             zygote,
             strays: VecDeque::new(),
+            upgrades: Upgrades::default(),
         }
     }
 
@@ -200,6 +207,7 @@ impl Keeper {
     fn reaped(&mut self, reaped: Reaped) {
         if self.server.pid == Some(reaped.pid) {
             self.server.pid = None;
+            self.trial_server_ended(reaped.pid, reaped.status);
             self.server_ended(reaped.status);
             return;
         }
@@ -300,7 +308,9 @@ impl Keeper {
         if self.is_stopping() || !self.server.is_wanted() || self.server.pid.is_some() {
             return;
         }
-        if let Err(error) = self.server.start() {
+        let started = self.server.start();
+        self.trial_started(&started);
+        if let Err(error) = started {
             tracing::error!(%error, "cannot start the server");
             self.start_server_later();
         }
@@ -394,6 +404,7 @@ impl Keeper {
             Due::StartZygote => self.start_zygote(),
             Due::ZygoteReady { number } => self.expect_ready(number),
             Due::Forked { fork } => self.expect_forked(fork),
+            Due::TrialEnds { pid } => self.trial_ends(pid),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::engine::journal::TaskFilter;
 use crate::engine::{EngineHandle, Query, QueryReply};
 use crate::git::Repository;
 
-use super::run::now;
+use super::clock::now;
 
 /// Why something is kept that will go one day.
 pub(super) const NOT_OLD: &str = "it is not old enough";

@@ -84,6 +84,7 @@ impl House {
             failure: None,
             job: None,
             usage: None,
+            uncounted_ms: 0,
         });
         task.workplace = Some(Workplace {
             dir: made.path,

@@ -11,10 +11,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::agents::{AgentCommand, Agents, Workshop, prepare, verify};
+use crate::agents::{AgentCommand, Agents, Fence, Workshop, prepare, verify};
 use crate::core::TaskId;
 use crate::core::medic::Treatment;
 use crate::core::task::{Task, Workplace};
+use crate::core::verify::VerifyReport;
 use crate::engine::{Effect, EngineHandle, Fact, Input, TaskFact};
 use crate::git::Repository;
 
@@ -151,9 +152,7 @@ impl Effects {
         }
         let fact = match self.place_for(&task).await {
             Ok((workplace, job)) => Fact::Prepared { workplace, job },
-            Err(fault) => Fact::Held {
-                why: fault.to_string(),
-            },
+            Err(why) => Fact::Held { why },
         };
         let verified = task
             .spec
@@ -166,11 +165,12 @@ impl Effects {
         Some(about_attempt(&task, fact))
     }
 
-    /// A worktree with an agent in it, if there is one that fits, else one alone.
-    async fn place_for(
-        &self,
-        task: &Task,
-    ) -> Result<(Workplace, Option<String>), prepare::PrepareFault> {
+    /// A worktree with an agent in it, if there is one that fits, else one alone; nothing of an
+    /// earlier attempt works in it any more.
+    async fn place_for(&self, task: &Task) -> Result<(Workplace, Option<String>), String> {
+        let fence = Fence::Before(task.attempt_number());
+        let fenced = self.agents.fence(task, fence).await;
+        fenced.map_err(|fault| fault.to_string())?;
         if let Some(taken) = self.agents.take_spare(task).await {
             match prepare::take(&self.workshop, task, &taken).await {
                 Ok(workplace) => return Ok((workplace, Some(taken.job))),
@@ -180,7 +180,8 @@ impl Effects {
                 }
             }
         }
-        Ok((prepare::prepare(&self.workshop, task).await?, None))
+        let workplace = prepare::prepare(&self.workshop, task).await;
+        Ok((workplace.map_err(|fault| fault.to_string())?, None))
     }
 
     async fn baseline(self, task: Arc<Task>) -> Option<Input> {
@@ -211,13 +212,20 @@ impl Effects {
 
     async fn verify(self, task: Arc<Task>) -> Option<Input> {
         self.await_room(&task).await;
-        let fact = match verify::verify(&self.workshop, &task).await {
+        let fact = match self.verified(&task).await {
             Ok(report) => Fact::Verified(report),
-            Err(fault) => Fact::Held {
-                why: fault.to_string(),
-            },
+            Err(why) => Fact::Held { why },
         };
         Some(about_attempt(&task, fact))
+    }
+
+    /// What is verified holds still: its agent has ended.
+    async fn verified(&self, task: &Task) -> Result<VerifyReport, String> {
+        let fence = Fence::Agents(task.attempt_number());
+        let fenced = self.agents.fence(task, fence).await;
+        fenced.map_err(|fault| fault.to_string())?;
+        let report = verify::verify(&self.workshop, task).await;
+        report.map_err(|fault| fault.to_string())
     }
 
     async fn archive(self, task: Arc<Task>) -> Option<Input> {
@@ -234,13 +242,9 @@ impl Effects {
             return Ok(());
         };
         // The agent may still be writing: nothing is put away before its process is gone.
-        let job = crate::agents::job_id(task);
-        self.agents.stop(task.id, task.attempt_number()).await;
-        self.workshop
-            .jobs
-            .ended(&job)
-            .await
-            .map_err(|error| error.to_string())?;
+        let everything = Fence::Before(task.attempt_number().saturating_add(1));
+        let fenced = self.agents.fence(task, everything).await;
+        fenced.map_err(|fault| fault.to_string())?;
         let repository = Repository::open(&task.spec.repo)
             .await
             .map_err(|error| error.to_string())?;

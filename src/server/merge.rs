@@ -2,7 +2,7 @@
 
 use crate::agents::Workshop;
 use crate::core::settings::MergeStrategy;
-use crate::core::task::Task;
+use crate::core::task::{Task, Workplace};
 use crate::core::verify::VerifyOutcome;
 use crate::engine::TaskFact;
 use crate::git::{MergeRequest, Repository, Trailers};
@@ -16,6 +16,9 @@ pub(super) async fn merge(workshop: &Workshop, task: &Task, strategy: MergeStrat
         Ok(repository) => repository,
         Err(error) => return TaskFact::MergeRefused(format!("{error}; {}", error.hint())),
     };
+    if let Some(why) = moved_past(&repository, task, workplace).await {
+        return TaskFact::MergeRefused(why);
+    }
     let attempt = task.attempt();
     let request = MergeRequest {
         task: task.id,
@@ -44,6 +47,42 @@ pub(super) async fn merge(workshop: &Workshop, task: &Task, strategy: MergeStrat
         Ok(merged) => TaskFact::Merged(Some(merged.commit)),
         Err(refused) => TaskFact::MergeRefused(format!("{refused}; {}", refused.hint())),
     }
+}
+
+/// Commits that came after the verdict: neither judged nor reviewed, so they are neither merged
+/// nor left out without a word.
+async fn moved_past(repository: &Repository, task: &Task, workplace: &Workplace) -> Option<String> {
+    let head = task.attempt()?.head.as_ref()?;
+    let done = repository.recover_merge(task.id).await;
+    if matches!(done, Ok(Some(_))) {
+        return None;
+    }
+    let branch = format!("refs/heads/{}", workplace.branch);
+    let tip = repository.resolve(&branch).await.ok()?;
+    if tip == *head {
+        return None;
+    }
+    let later = repository
+        .commits(head, &tip)
+        .await
+        .map_or(0, |all| all.len());
+    let (commits, were) = match later {
+        1 => ("1 commit".to_owned(), "was"),
+        many => (format!("{many} commits"), "were"),
+    };
+    Some(format!(
+        "{} has moved past what was verified: {commits} on it {were} never judged; \
+         'warpsquad task revise {}' has the branch judged as it is, \
+         'git -C {} reset --hard {}' leaves them out",
+        workplace.branch,
+        task.id,
+        workplace.dir.display(),
+        short(head),
+    ))
+}
+
+fn short(commit: &str) -> String {
+    commit.chars().take(12).collect()
 }
 
 fn message(task: &Task) -> String {

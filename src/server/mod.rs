@@ -2,14 +2,19 @@
 //!
 //! - [`run`]: one server from start to stop.
 //! - `adopt`: what the keeper holds and the store remembers, put together.
+//! - `boot`: whether the machine was restarted since the last server.
+//! - `clock`: the machine's clocks, read together.
 //! - `dashboards`: attached clients and what they ask.
 //! - `demo`: the simulator of the demo's squad.
+//! - `upgrade`: handing over to another server program, and the way back.
 //! - `effects`: what the engine asks for, carried out; every effect may be asked for again.
 //! - `intake`: what a submission leaves open, filled in from the repository and its settings.
 
 mod adopt;
+mod boot;
 mod census;
 mod clean;
+mod clock;
 mod dashboards;
 mod demo;
 mod effects;
@@ -23,6 +28,7 @@ mod models;
 mod old_archives;
 mod reads;
 mod run;
+mod upgrade;
 
 pub use demo::demo_of;
 pub use installation::InstallPolicy;

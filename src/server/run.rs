@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -21,16 +20,18 @@ use crate::core::settings::{MaxAgents, Settings};
 use crate::core::{Epoch, Timestamp};
 use crate::engine::journal::JournalError;
 use crate::engine::{Effect, EngineHandle, EngineLoop, EngineSettings, Input};
-use crate::gateway::{self, GatewayError, Grants};
-use crate::keeper::{ClientError, JobSignal, KeeperClient, sweep_orphans};
+use crate::gateway::{self, GatewayError, Grants, Patience, Upstream};
+use crate::keeper::{ClientError, JobSignal, KeeperClient, boot_id, sweep_orphans};
 use crate::store::SqliteStore;
 
+use super::boot::Boot;
 use super::census::Census;
 use super::clean::Sizes;
+use super::clock::{now, read};
 use super::dashboards::Dashboards;
 use super::effects::Effects;
 use super::installation::{InstallPolicy, Installer};
-use super::{adopt, clean, demo, hygiene, intake, load, log, models, reads};
+use super::{adopt, clean, demo, hygiene, intake, load, log, models, reads, upgrade};
 
 /// Events of a finished task are kept this long: 30 days.
 const HISTORY_MILLIS: u64 = 30 * 24 * 3600 * 1000;
@@ -93,37 +94,29 @@ pub enum ServerError {
     Log(#[from] tracing_appender::rolling::InitError),
 }
 
-/// The wall clock.
-#[must_use]
-pub(super) fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
 /// Runs a server until it is stopped, its keeper dies or a newer one takes over.
 ///
 /// # Errors
 /// It cannot start: the store, the keeper or a socket refuses.
 pub async fn run(options: ServerOptions) -> Result<Ending, ServerError> {
     let _log = log::start(&options.places.logs(), &options.settings.log.level)?;
-    let mut journal = SqliteStore::open(&options.places.data_dir.join("tasks.db"))?;
+    let mut journal = upgrade::open_store(&options.places.data_dir)?;
     match journal.prune(Timestamp(now().0.saturating_sub(HISTORY_MILLIS))) {
         Ok(pruned) => tracing::debug!(pruned, "old events are forgotten"),
         Err(error) => tracing::warn!(%error, "old events stay"),
     }
     let (engine_loop, engine, effects) =
-        EngineLoop::start(journal, engine_settings(&options), now)?;
+        EngineLoop::start(journal, engine_settings(&options), read)?;
     let keeper = match KeeperClient::connect(&options.keeper, engine_loop.state().epoch).await {
         Ok(keeper) => keeper,
         Err(ClientError::NoKeeper { .. }) => return Ok(Ending::KeeperLost),
         Err(error) => return Err(error.into()),
     };
+    let boot = Boot::look(&options.places.data_dir, boot_id());
     let squad = Squad::build(options, engine, &keeper, engine_loop.state().epoch);
     let found = adopt::adopt(engine_loop.state(), &squad.workshop, &squad.grants).await?;
-    let adopted = found.to_string();
-    squad.agents.give_up(found.lost);
+    let adopted = boot.said(&found);
+    squad.agents.give_up(found.lost, boot.why_agents_are_gone());
     squad
         .agents
         .adopt_spares(found.spares, found.used, &found.jobs)
@@ -134,6 +127,7 @@ pub async fn run(options: ServerOptions) -> Result<Ending, ServerError> {
     squad
         .report(SquadEvent::ServerStarted { epoch, adopted })
         .await;
+    boot.remember();
     squad.serve(effects, fenced).await
 }
 
@@ -268,10 +262,12 @@ impl Squad {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         self.start_gateway().await?;
         let listener = api::bind(&self.options.places.socket).await?;
+        upgrade::serving(&self.options.places.data_dir);
         let served = api::serve(listener, self.services(), self.stop.clone());
         self.tracker.spawn(served);
         self.start_workers(effects);
         let keeper = self.jobs.keeper().clone();
+        upgrade::ready(&keeper).await;
         let ending = tokio::select! {
             now = self.stop_asked.recv() => {
                 self.end_agents(now.unwrap_or_default()).await;
@@ -295,9 +291,16 @@ impl Squad {
         let client = reqwest::Client::builder()
             .no_proxy()
             .tcp_nodelay(true)
+            // A kept connection may be dead after a sleep, and a new one costs next to nothing.
+            .pool_max_idle_per_host(0)
             .build()
             .map_err(GatewayError::from)?;
-        let served = gateway::serve(listener, self.grants.clone(), client, self.stop.clone());
+        let upstream = Upstream {
+            client,
+            clocks: Arc::new(read),
+            patience: Patience::default(),
+        };
+        let served = gateway::serve(listener, self.grants.clone(), upstream, self.stop.clone());
         let stop = self.stop.clone();
         self.tracker.spawn(async move {
             if let Some(Err(error)) = stop.run_until_cancelled(served).await {
@@ -411,6 +414,20 @@ impl Squad {
                     if stopping.try_send(request.now).is_err() {
                         tracing::debug!("the squad is stopping already");
                     }
+                }
+            }),
+            upgrade: call({
+                let (jobs, data) = (self.jobs.clone(), self.options.places.data_dir.clone());
+                move |request: api::wire::UpgradeRequest| {
+                    let (jobs, data) = (jobs.clone(), data.clone());
+                    async move { upgrade::begin(jobs.keeper(), &data, &request.program).await }
+                }
+            }),
+            upgraded: call({
+                let jobs = self.jobs.clone();
+                move |()| {
+                    let jobs = jobs.clone();
+                    async move { upgrade::report(jobs.keeper()).await }
                 }
             }),
             attach: dashboards.attach(),

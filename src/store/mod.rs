@@ -6,6 +6,7 @@
 //! Architecture invariant: nothing here decides anything about a task; a stored task is what the
 //! engine said it is.
 
+mod back;
 #[cfg(test)]
 mod contract;
 mod memory;

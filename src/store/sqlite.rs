@@ -42,6 +42,15 @@ impl SqliteStore {
         Self::open_with(path, STEPS)
     }
 
+    /// Puts the copy of version `known` in the place of a database of version `found` whose
+    /// program has failed before it accepted anything.
+    ///
+    /// # Errors
+    /// There is no copy, or a file cannot be used; the newer database is still there.
+    pub fn go_back(path: &Path, found: u32, known: u32) -> Result<(), JournalError> {
+        super::back::go_back(path, found, known)
+    }
+
     pub(super) fn open_with(path: &Path, steps: &[&str]) -> Result<Self, JournalError> {
         make(path).map_err(|error| migrations::unusable(path, &error))?;
         let connection = Connection::open(path).map_err(|error| situation(path, &error))?;
@@ -354,6 +363,8 @@ fn kind_of(event: &SquadEvent) -> &'static str {
         SquadEvent::HeldBack { .. } => "held-back",
         SquadEvent::RoomAgain => "room-again",
         SquadEvent::Cleaned { .. } => "cleaned",
+        SquadEvent::Jumped { .. } => "jumped",
+        SquadEvent::Unknown => "unknown",
     }
 }
 

@@ -280,3 +280,46 @@ fn a_folder_that_cannot_be_made_is_a_clear_fault() {
     assert!(matches!(refused, JournalError::Broken(_)), "{refused}");
     assert!(refused.to_string().contains("below/tasks.db"), "{refused}");
 }
+
+#[test]
+fn after_a_failed_upgrade_the_copy_is_back_and_the_newer_one_is_kept() {
+    let place = Place::with_a_task();
+    let newer = [STEPS, &["CREATE TABLE later (a INTEGER) STRICT"]].concat();
+    let mut store = SqliteStore::open_with(&place.path(), &newer).unwrap();
+    let epoch = store.begin_epoch().unwrap();
+    store
+        .commit(&batch(epoch, &[task(2, TaskState::Queued)], &[]))
+        .unwrap();
+    drop(store);
+    let known = u32::try_from(STEPS.len()).unwrap();
+    let refused = place.open().unwrap_err();
+    assert!(matches!(refused, JournalError::Newer { .. }), "{refused}");
+
+    SqliteStore::go_back(&place.path(), known + 1, known).unwrap();
+    let mut back = place.open().unwrap();
+    let tasks = back.load(10).unwrap().tasks;
+    assert_eq!(tasks.iter().map(|task| task.id.0).collect::<Vec<_>>(), [1]);
+    // The keeper has seen the newer epoch and refuses older ones.
+    assert!(back.begin_epoch().unwrap() > epoch);
+    let aside = place
+        .folder
+        .path()
+        .join(format!("tasks.db.newer-{}", known + 1));
+    let kept = SqliteStore::open_with(&aside, &newer)
+        .unwrap()
+        .load(10)
+        .unwrap();
+    assert_eq!(kept.tasks.len(), 2);
+}
+
+#[test]
+fn without_a_copy_there_is_no_way_back_and_nothing_is_touched() {
+    let place = Place::with_a_task();
+    let before = fs::read(place.path()).unwrap();
+    let refused = SqliteStore::go_back(&place.path(), 9, 1).unwrap_err();
+    assert!(
+        matches!(refused, JournalError::Newer { found: 9, known: 1 }),
+        "{refused}"
+    );
+    assert_eq!(fs::read(place.path()).unwrap(), before);
+}

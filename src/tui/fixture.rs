@@ -65,6 +65,7 @@ pub(super) fn task(id: u64, state: TaskState, prompt: &str) -> Task {
             failure: None,
             job: None,
             usage: None,
+            uncounted_ms: 0,
         });
         task.commits = 1;
     }

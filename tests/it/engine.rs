@@ -102,7 +102,8 @@ fn start(disk: &Disk) -> Running {
         max: MaxAgents::Fixed(2),
         ..EngineSettings::default()
     };
-    let (engine, handle, effects) = EngineLoop::start(disk.clone(), settings, clock).unwrap();
+    let (engine, handle, effects) =
+        EngineLoop::start(disk.clone(), settings, || clock().into()).unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(engine.run());
     Running {
@@ -256,7 +257,8 @@ async fn an_effect_comes_after_the_record() {
 async fn what_came_while_the_disk_was_busy_is_one_commit() {
     let disk = Disk::default();
     let settings = EngineSettings::default();
-    let (engine, handle, _effects) = EngineLoop::start(disk.clone(), settings, clock).unwrap();
+    let (engine, handle, _effects) =
+        EngineLoop::start(disk.clone(), settings, || clock().into()).unwrap();
     let mut asking = JoinSet::new();
     for number in 0..100 {
         let handle = handle.clone();

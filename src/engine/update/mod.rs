@@ -1,5 +1,6 @@
 //! `update`: one input changes the state and asks for effects. One function per noun.
 
+mod clock;
 mod commands;
 mod pool;
 mod progress;
@@ -66,6 +67,7 @@ pub fn update(state: &mut State, input: Input, now: Timestamp) -> Outcome {
         }
         Input::Squad(event) => step.record_squad(event),
         Input::Room(no_room) => room(&mut step, no_room),
+        Input::Jumped(jump) => clock::jumped(&mut step, jump),
         Input::Tick => {}
     }
     schedule::due(&mut step);

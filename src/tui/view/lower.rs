@@ -181,6 +181,10 @@ fn words(event: &Event) -> String {
             task,
             event: TaskEvent::Treated { what, why },
         } => format!("task {task} {}: {why}", what.as_str()),
+        What::Task {
+            task,
+            event: TaskEvent::AgentLost { why, kept },
+        } => format!("task {task} interrupted: {why} ({kept})"),
         What::Task { task, event } => format!("task {task} {}", event.name()),
         What::Squad { event } => match event {
             SquadEvent::ServerStarted { epoch, adopted } => {
@@ -198,6 +202,8 @@ fn words(event: &Event) -> String {
             SquadEvent::HeldBack { why } => format!("nothing new is begun: {why}"),
             SquadEvent::RoomAgain => "the disk has room again".into(),
             SquadEvent::Cleaned { what } => format!("cleaned: {what}"),
+            SquadEvent::Jumped { jump } => SquadEvent::jumped(*jump),
+            SquadEvent::Unknown => "something that only a later version knows".into(),
         },
     }
 }

@@ -6,3 +6,4 @@ mod forks;
 mod jobs;
 mod squad;
 mod terminals;
+mod upgrades;

@@ -1,7 +1,9 @@
 //! Given a state, when an input comes, then this state and these effects: whole objects compared.
 
 mod attempts;
+mod clock;
 mod commands;
+mod fencing;
 mod health;
 mod queue;
 mod results;
@@ -112,6 +114,7 @@ fn attempt(number: u32, slot: u16) -> Attempt {
         failure: None,
         job: None,
         usage: None,
+        uncounted_ms: 0,
     }
 }
 

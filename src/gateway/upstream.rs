@@ -1,0 +1,285 @@
+//! How the gateway reaches endpoints, also after the machine has slept.
+//!
+//! A suspend may leave a connection that nobody answers on any more. A request that was open then
+//! fails over once: if nothing of its answer was passed on it is sent again on a new connection,
+//! otherwise its stream is cut, which Aider takes as a reason to ask again by itself. Requests that
+//! wake up together are spread, so that an endpoint does not get all of them in one moment.
+//!
+//! Without a sleep nothing is ever sent twice: a slow model is no dead one.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Method, StatusCode};
+use futures_util::{Stream, StreamExt as _};
+
+use crate::core::clock::Reading;
+
+/// How long to wait for signs of life after a sleep.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Between two looks at the clocks while a request is open.
+    pub look: Duration,
+    /// An endpoint that has said nothing for this long after a sleep is given up.
+    pub silence: Duration,
+    /// Requests that are sent again are spread over this.
+    pub spread: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            look: Duration::from_secs(5),
+            silence: Duration::from_secs(10),
+            spread: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The way to all endpoints. Clones share it.
+#[derive(Clone)]
+pub struct Upstream {
+    /// Makes the requests.
+    pub client: reqwest::Client,
+    /// Reads the machine's clocks.
+    pub clocks: Arc<dyn Fn() -> Reading + Send + Sync>,
+    /// After a sleep.
+    pub patience: Patience,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream")
+            .field("patience", &self.patience)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request as it goes on; it can be sent again.
+#[derive(Debug, Clone)]
+pub(super) struct Passing {
+    pub(super) method: Method,
+    pub(super) url: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// An answer whose first bytes are here.
+pub(super) struct Answer<S> {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: S,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAnswer {
+    #[error(transparent)]
+    Request(#[from] reqwest::Error),
+    #[error("it says nothing since the machine woke up")]
+    Silent,
+}
+
+impl Upstream {
+    /// Asks the endpoint; once more, if the machine slept meanwhile and the connection is dead.
+    pub(super) async fn ask(
+        &self,
+        passing: Passing,
+    ) -> Result<Answer<impl Stream<Item = io::Result<Bytes>> + Send + use<>>, NoAnswer> {
+        let mut vigil = Vigil::begin((self.clocks)(), self.patience.silence);
+        match self.ask_once(passing.clone(), &mut vigil).await {
+            Ok(answer) => Ok(self.streamed(answer, vigil)),
+            Err(error) if vigil.has_slept((self.clocks)()) => {
+                tracing::info!(url = %passing.url, %error, "asked again after a sleep");
+                tokio::time::sleep(spread(self.patience.spread)).await;
+                let mut vigil = Vigil::begin((self.clocks)(), self.patience.silence);
+                let answer = self.ask_once(passing, &mut vigil).await?;
+                Ok(self.streamed(answer, vigil))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Up to the first bytes of the body: until then nothing was passed on.
+    async fn ask_once(&self, passing: Passing, vigil: &mut Vigil) -> Result<Begun, NoAnswer> {
+        let request = self
+            .client
+            .request(passing.method, &passing.url)
+            .headers(passing.headers)
+            .body(passing.body);
+        let response = self.alive(vigil, request.send()).await??;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut rest = response.bytes_stream().boxed();
+        let first = self.alive(vigil, rest.next()).await?.transpose()?;
+        Ok(Begun {
+            status,
+            headers,
+            first,
+            rest,
+        })
+    }
+
+    /// Waits for `event` unless the endpoint turns out to be dead.
+    async fn alive<T>(
+        &self,
+        vigil: &mut Vigil,
+        event: impl Future<Output = T>,
+    ) -> Result<T, NoAnswer> {
+        tokio::pin!(event);
+        loop {
+            tokio::select! {
+                happened = &mut event => {
+                    vigil.heard((self.clocks)());
+                    return Ok(happened);
+                }
+                () = tokio::time::sleep(self.patience.look) => {
+                    if vigil.look((self.clocks)()) == Sign::Dead {
+                        return Err(NoAnswer::Silent);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What has begun and what follows.
+    fn streamed(
+        &self,
+        begun: Begun,
+        vigil: Vigil,
+    ) -> Answer<impl Stream<Item = io::Result<Bytes>> + Send + use<>> {
+        let more = begun.first.is_some();
+        let first = futures_util::stream::iter(begun.first.map(Ok));
+        let state = (self.clone(), begun.rest, vigil, more);
+        let rest = futures_util::stream::unfold(
+            state,
+            |(upstream, mut rest, mut vigil, more)| async move {
+                if !more {
+                    return None;
+                }
+                let (item, more) = match upstream.alive(&mut vigil, rest.next()).await {
+                    Ok(None) => return None,
+                    Ok(Some(Ok(bytes))) => (Ok(bytes), true),
+                    Ok(Some(Err(error))) => (Err(io::Error::other(error)), false),
+                    Err(error) => (Err(io::Error::other(error)), false),
+                };
+                Some((item, (upstream, rest, vigil, more)))
+            },
+        );
+        Answer {
+            status: begun.status,
+            headers: begun.headers,
+            body: first.chain(rest),
+        }
+    }
+}
+
+struct Begun {
+    status: StatusCode,
+    headers: HeaderMap,
+    first: Option<Bytes>,
+    rest: futures_util::stream::BoxStream<'static, reqwest::Result<Bytes>>,
+}
+
+/// A random part of `most`.
+fn spread(most: Duration) -> Duration {
+    let share = getrandom::u32().unwrap_or_default();
+    most.mul_f64(f64::from(share) / f64::from(u32::MAX))
+}
+
+/// Watches one open request through the machine's sleep. Readings come in as data.
+#[derive(Debug)]
+struct Vigil {
+    begun: Reading,
+    last: Reading,
+    /// When the machine woke up, as long as nothing was heard since.
+    woken: Option<Reading>,
+    silence: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    /// It may be alive.
+    Unknown,
+    /// It is given up.
+    Dead,
+}
+
+impl Vigil {
+    fn begin(now: Reading, silence: Duration) -> Self {
+        Self {
+            begun: now,
+            last: now,
+            woken: None,
+            silence,
+        }
+    }
+
+    fn heard(&mut self, now: Reading) {
+        self.last = now;
+        self.woken = None;
+    }
+
+    fn look(&mut self, now: Reading) -> Sign {
+        if !now.asleep_since(&self.last).is_zero() {
+            self.woken = Some(now);
+        }
+        self.last = now;
+        match self.woken {
+            Some(woken) if now.awake.saturating_sub(woken.awake) >= self.silence => Sign::Dead,
+            Some(_) | None => Sign::Unknown,
+        }
+    }
+
+    fn has_slept(&self, now: Reading) -> bool {
+        !now.asleep_since(&self.begun).is_zero()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Timestamp;
+
+    const SILENCE: Duration = Duration::from_secs(10);
+
+    /// `awake` and `asleep` seconds after the beginning; the wall clock says what it likes.
+    fn at(awake: u64, asleep: u64, wall: u64) -> Reading {
+        Reading {
+            wall: Timestamp(wall),
+            awake: Duration::from_secs(awake),
+            total: Duration::from_secs(awake + asleep),
+        }
+    }
+
+    #[test]
+    fn a_slow_model_is_never_given_up_however_the_wall_clock_jumps() {
+        let mut vigil = Vigil::begin(at(0, 0, 5_000), SILENCE);
+        for (awake, wall) in [(600, 9_000_000), (3_600, 1), (90_000, u64::MAX)] {
+            assert_eq!(vigil.look(at(awake, 0, wall)), Sign::Unknown);
+        }
+        assert!(!vigil.has_slept(at(90_000, 0, 0)));
+    }
+
+    #[test]
+    fn silence_after_a_sleep_is_a_dead_connection() {
+        let mut vigil = Vigil::begin(at(0, 0, 0), SILENCE);
+        assert_eq!(vigil.look(at(5, 0, 0)), Sign::Unknown);
+        assert_eq!(vigil.look(at(8, 3_600, 0)), Sign::Unknown);
+        assert_eq!(vigil.look(at(17, 3_600, 0)), Sign::Unknown);
+        assert_eq!(vigil.look(at(18, 3_600, 0)), Sign::Dead);
+        assert!(vigil.has_slept(at(18, 3_600, 0)));
+    }
+
+    #[test]
+    fn a_sign_of_life_after_a_sleep_is_enough() {
+        let mut vigil = Vigil::begin(at(0, 0, 0), SILENCE);
+        vigil.look(at(1, 3_600, 0));
+        vigil.heard(at(2, 3_600, 0));
+        assert_eq!(vigil.look(at(500, 3_600, 0)), Sign::Unknown);
+        // Bytes that come before the sleep is noticed are a sign as well.
+        vigil.heard(at(501, 7_200, 0));
+        assert_eq!(vigil.look(at(900, 7_200, 0)), Sign::Unknown);
+    }
+}
