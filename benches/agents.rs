@@ -202,7 +202,10 @@ fn repository(path: &Path) -> PathBuf {
     git(path, &["config", "user.name", "bench"]);
     git(path, &["config", "user.email", "bench@localhost"]);
     for n in 0..100 {
-        let text = format!("def f{n}(x):\n    \"\"\"Adds {n}.\"\"\"\n    return x + {n}\n");
+        let text = format!(
+            "from f{m} import f{m}\n\n\ndef f{n}(x):\n    return f{m}(x) + {n}\n",
+            m = (n + 1) % 100
+        );
         std::fs::write(path.join(format!("f{n}.py")), text).unwrap();
     }
     git(path, &["add", "-A"]);

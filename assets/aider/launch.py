@@ -18,6 +18,7 @@ Environment:
   SQUAD_AGENT_DIR       directory of this agent; receives `reply.md`.
   SQUAD_AGENT_HOME      what Aider takes for the home directory. Children keep the user's HOME.
   SQUAD_COMMIT_SUBJECT  file whose first line is the subject of the commits.
+  SQUAD_AHEAD           set: the repository is read while the first prompt is waited for.
 
 An agent may be started before its task is known. Its first prompt then begins with HANDOVER, and
 `handover.json` in SQUAD_AGENT_DIR says what would have been in the arguments and the environment.
@@ -199,6 +200,10 @@ def attach_isolation(main, settings):
         raise HookMismatch("RepoMap.TAGS_CACHE_DIR is missing")
     if settings["agent_dir"]:
         RepoMap.TAGS_CACHE_DIR = os.path.join(settings["agent_dir"], "tags")
+    # It asks every installed package for plugins, for each file again: 50 ms a file.
+    import pygments.lexers
+
+    replace(pygments.lexers, "find_plugin_lexers", [], lambda _: lambda: iter(()))
     # flake8 loads plugins that a repository's setup.cfg names.
     replace(Linter, "flake8_lint", ["self", "rel_fname"], lambda _: lambda self, rel_fname: None)
 
@@ -307,7 +312,11 @@ def attach_reading(cues, turn, settings):
     def coder_input(original):
         def get_input(self):
             turn.coder = self
-            text = original(self)
+            ahead = ReadAhead.start_once(self, settings)
+            try:
+                text = original(self)
+            finally:
+                ahead.stop()
             if text.startswith(HANDOVER):
                 text = text[len(HANDOVER) :]
                 take_over(self, cues, settings)
@@ -361,6 +370,41 @@ def attach_reading(cues, turn, settings):
     offer_parameters = ["self", "url", "prompt", "allow_never"]
     never = lambda _: lambda self, url, prompt="", allow_never=True: False  # noqa: E731
     replace(InputOutput, "offer_url", offer_parameters, never)
+
+
+class ReadAhead(threading.Thread):
+    """Reads the repository for the map while an agent that was made ahead waits for its task.
+
+    It only fills the cache of tags, which is made for several threads; what is missing is read with
+    the first message, as ever.
+    """
+
+    def __init__(self, coder):
+        super().__init__(daemon=True)
+        self.coder = coder
+        self.is_wanted = coder is not None
+
+    @classmethod
+    def start_once(cls, coder, settings):
+        ahead = cls(coder if settings.pop("ahead", "") and coder.repo_map else None)
+        if ahead.is_wanted:
+            ahead.start()
+        return ahead
+
+    def run(self):
+        try:
+            for name in self.coder.repo.get_tracked_files():
+                if not self.is_wanted:
+                    return
+                self.coder.repo_map.get_tags(self.coder.abs_root_path(name), name)
+        except Exception:
+            # The first message meets the same and says so.
+            pass
+
+    def stop(self):
+        self.is_wanted = False
+        if self.is_alive():
+            self.join()
 
 
 def take_over(coder, cues, settings):
@@ -585,6 +629,7 @@ def take_settings():
         "nonce": environ.pop("SQUAD_CUE_NONCE", ""),
         "agent_dir": environ.get("SQUAD_AGENT_DIR"),
         "subject_file": environ.get("SQUAD_COMMIT_SUBJECT"),
+        "ahead": environ.pop("SQUAD_AHEAD", ""),
         "aider_messages": environ.pop("SQUAD_AIDER_COMMIT_MESSAGES", ""),
         "base": environ.get("OLLAMA_API_BASE"),
     }

@@ -66,6 +66,10 @@ def make_repository(directory):
     repository = os.path.join(directory, "repository")
     os.mkdir(repository)
     write(os.path.join(repository, "hello.py"), "print('hi')\n")
+    # Names that refer to each other: the map ranks them.
+    write(os.path.join(repository, "one.py"), "def one(x):\n    return x + 1\n")
+    write(os.path.join(repository, "two.py"), "from one import one\n\n\ndef two(x):\n    return one(x)\n")
+    write(os.path.join(repository, "three.js"), "function three(x) { return two(x); }\n")
     identity = ["-c", "user.name=survey", "-c", "user.email=survey@localhost"]
     for words in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "begin"]):
         subprocess.run(["git", *words], cwd=repository, check=True, stdin=subprocess.DEVNULL)

@@ -266,7 +266,10 @@ pub(super) async fn spec(nursery: &Nursery, newborn: Newborn<'_>) -> Result<JobS
     let mut plan = plan(nursery, &newborn).await?;
     plan.nonce.clone_from(&meta.nonce);
     plan.gateway_url = format!("{}/agent/{}", nursery.access.base, meta.token);
-    let launch = flavour::plan(&plan)?;
+    let mut launch = flavour::plan(&plan)?;
+    if newborn.task.is_none() {
+        launch.env.insert("SQUAD_AHEAD".into(), "1".into());
+    }
     launch.write()?;
     let settings = &nursery.workshop.settings.agents;
     Ok(JobSpec {
