@@ -408,6 +408,7 @@ fn squad_event(event: &SquadEvent) -> String {
         SquadEvent::LimitChanged { before, limit, why } => {
             format!("{limit} agents may work instead of {before}: {why}")
         }
+        SquadEvent::SleepNotInhibited { why } => format!("the machine may fall asleep: {why}"),
         SquadEvent::ForkingResumed => "agents are forked again".into(),
         SquadEvent::KeeperLost { what } => format!("keeper replaced: {what}"),
         SquadEvent::Warned { why } => format!("squad near a quota: {why}"),

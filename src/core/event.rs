@@ -255,6 +255,11 @@ pub enum SquadEvent {
         /// Why.
         why: String,
     },
+    /// The machine may fall asleep although it is to be kept awake.
+    SleepNotInhibited {
+        /// Why.
+        why: String,
+    },
     /// Agents are forked again.
     ForkingResumed,
     /// Another number of agents may work.

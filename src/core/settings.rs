@@ -51,6 +51,8 @@ pub struct AgentSettings {
     pub fork: bool,
     /// Forks after which that process is replaced by a fresh one. Default 500.
     pub recycle: u32,
+    /// Keep the machine awake while tasks are under way. Default off.
+    pub inhibit_sleep: bool,
     /// Command that starts Aider instead of the private installation: a Python interpreter with
     /// Aider importable. Default: the private one made by `warpsquad setup`.
     pub python: Option<String>,
@@ -78,6 +80,7 @@ impl Default for AgentSettings {
             spare: 2,
             fork: true,
             recycle: 500,
+            inhibit_sleep: false,
             python: None,
             columns: 120,
             rows: 40,

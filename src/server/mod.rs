@@ -19,6 +19,7 @@ mod dashboards;
 mod demo;
 mod effects;
 mod hygiene;
+mod inhibit;
 mod installation;
 mod intake;
 mod load;

@@ -31,7 +31,7 @@ use super::clock::{now, read};
 use super::dashboards::Dashboards;
 use super::effects::Effects;
 use super::installation::{InstallPolicy, Installer};
-use super::{adopt, clean, demo, hygiene, intake, load, log, models, reads, upgrade};
+use super::{adopt, clean, demo, hygiene, inhibit, intake, load, log, models, reads, upgrade};
 
 /// Events of a finished task are kept this long: 30 days.
 const HISTORY_MILLIS: u64 = 30 * 24 * 3600 * 1000;
@@ -355,6 +355,16 @@ impl Squad {
         self.tracker
             .spawn(stop.run_until_cancelled_owned(installer.run()));
         self.tracker.spawn(watching);
+        if self.options.settings.agents.inhibit_sleep {
+            let holding = inhibit::inhibit_sleep(
+                self.jobs.clone(),
+                self.engine.clone(),
+                self.options.places.clone(),
+                self.options.environment.clone(),
+            );
+            self.tracker
+                .spawn(self.stop.clone().run_until_cancelled_owned(holding));
+        }
         if self.options.settings.agents.max == MaxAgents::Auto {
             let watching = load::watch(self.engine.clone());
             self.tracker

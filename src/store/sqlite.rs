@@ -357,6 +357,7 @@ fn kind_of(event: &SquadEvent) -> &'static str {
         SquadEvent::CatalogueChanged { .. } => "catalogue-changed",
         SquadEvent::ForkingFailed { .. } => "forking-failed",
         SquadEvent::LimitChanged { .. } => "limit-changed",
+        SquadEvent::SleepNotInhibited { .. } => "sleep-not-inhibited",
         SquadEvent::ForkingResumed => "forking-resumed",
         SquadEvent::KeeperLost { .. } => "keeper-lost",
         SquadEvent::Warned { .. } => "warned",

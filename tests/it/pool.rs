@@ -191,3 +191,68 @@ fn spares_outlive_a_killed_server_and_nothing_is_left_when_the_squad_stops() {
         !squad.git(&["worktree", "list"]).contains("spare-1-")
     });
 }
+
+#[test]
+fn the_machine_is_kept_awake_while_a_task_is_under_way_and_only_then() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let server = Server::simulator();
+    let squad = Squad::new_with(&server, 1, "inhibit_sleep = true\nspare = 0", "");
+    let tool = squad.path("bin/systemd-inhibit");
+    std::fs::create_dir(squad.path("bin")).unwrap();
+    std::fs::write(
+        &tool,
+        "#!/bin/sh\necho \"$@\" >> ../held\nexec sleep 1000\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", squad.path("bin").display());
+    assert_eq!(
+        squad.run_with(&[("PATH", &path)], &["server"]).code,
+        Some(0)
+    );
+    let is_held = |squad: &Squad| {
+        let all = squad.processes();
+        all.iter().any(|(_, words)| words == "sleep 1000 ")
+    };
+    assert!(!is_held(&squad));
+    let slow = "@sim slow 8\n@sim create slow.txt := done";
+    let working = squad.begin(&["run", slow]);
+    squad.wait_until("it is kept awake", |_| is_held(&squad));
+    let held = std::fs::read_to_string(squad.path("held")).unwrap();
+    assert!(
+        held.starts_with("--what=idle:sleep --who=warpsquad"),
+        "{held}"
+    );
+    assert!(working.wait_with_output().unwrap().status.success());
+    squad.wait_until("it may sleep again", |_| !is_held(&squad));
+}
+
+#[test]
+fn a_machine_that_cannot_be_kept_awake_is_said_once_and_works_on() {
+    let server = Server::simulator();
+    let squad = Squad::new_with(&server, 1, "inhibit_sleep = true\nspare = 0", "");
+    let path = format!("{}", squad.path("bin").display());
+    std::fs::create_dir(&path).unwrap();
+    for program in ["git", "sh", "python3"] {
+        let found = String::from_utf8(
+            std::process::Command::new("which")
+                .arg(program)
+                .output()
+                .unwrap()
+                .stdout,
+        );
+        std::os::unix::fs::symlink(found.unwrap().trim(), format!("{path}/{program}")).unwrap();
+    }
+    assert_eq!(
+        squad.run_with(&[("PATH", &path)], &["server"]).code,
+        Some(0)
+    );
+    one_task(&squad, 1);
+    one_task(&squad, 2);
+    let status = squad.json(&["status", "--json"]);
+    let said = status["events"].as_array().unwrap().iter();
+    let said = said.filter(|event| event["event"]["kind"] == "sleep-not-inhibited");
+    assert_eq!(said.count(), 1);
+}

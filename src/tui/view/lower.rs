@@ -196,6 +196,7 @@ fn words(event: &Event) -> String {
             SquadEvent::LimitChanged { before, limit, why } => {
                 format!("{limit} agents may work instead of {before}: {why}")
             }
+            SquadEvent::SleepNotInhibited { why } => format!("the machine may fall asleep: {why}"),
             SquadEvent::ForkingResumed => "agents are forked again".into(),
             SquadEvent::CatalogueChanged { what } | SquadEvent::KeeperLost { what } => what.clone(),
             SquadEvent::Warned { why } => format!("the squad is {why}"),

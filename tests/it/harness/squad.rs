@@ -175,6 +175,13 @@ impl Squad {
         self.command(arguments).output().unwrap().into()
     }
 
+    /// The same with these variables instead of their own.
+    pub(crate) fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Answer {
+        let mut command = self.command(arguments);
+        command.envs(variables.iter().copied());
+        command.output().unwrap().into()
+    }
+
     /// Starts a command whose answer is awaited later.
     pub(crate) fn begin<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Child {
         let mut command = self.command(arguments);
