@@ -13,9 +13,10 @@ use crate::core::TaskId;
 use crate::core::task::{Attempt, Task};
 use crate::keeper::{ClientError, JobSignal, JobView};
 
-use super::jobs::Jobs;
 use super::launch::AgentMeta;
 use super::pool::Agents;
+use super::spares;
+use super::workshop::Workshop;
 
 /// Told to end, a job of an old attempt is killed after this.
 const GRACE: Duration = Duration::from_secs(2);
@@ -69,7 +70,7 @@ impl Agents {
             for actor in self.retire(task.id, fence.first_allowed()) {
                 actor.ended().await;
             }
-            end_jobs(self.jobs(), task, fence).await
+            end_jobs(self.workshop(), task, fence).await
         };
         tokio::time::timeout(PATIENCE, ended)
             .await
@@ -77,7 +78,8 @@ impl Agents {
     }
 }
 
-async fn end_jobs(jobs: &Jobs, task: &Task, fence: Fence) -> Result<(), FenceFault> {
+async fn end_jobs(workshop: &Workshop, task: &Task, fence: Fence) -> Result<(), FenceFault> {
+    let jobs = &workshop.jobs;
     for job in jobs.keeper().jobs().await? {
         let meant = part(&job, task).is_some_and(|(kind, attempt)| fence.ends(kind, attempt));
         if !meant {
@@ -89,6 +91,7 @@ async fn end_jobs(jobs: &Jobs, task: &Task, fence: Fence) -> Result<(), FenceFau
             jobs.ended(&job.id).await?;
         }
         jobs.keeper().forget(&job.id).await?;
+        spares::clear_files(workshop, &job.id).await;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::keeper::ZygoteState;
 use crate::pty::Snapshot;
 
 use super::actor::{self, Actor, ActorHandle, AgentCommand};
-use super::jobs::{Birth, Jobs};
+use super::jobs::Birth;
 use super::launch::{self, GatewayAccess, Nursery};
 use super::settle::{self, Chat};
 use super::spares::{self, LeftSpare, Spares, Taken};
@@ -355,9 +355,9 @@ impl Agents {
         retired.collect()
     }
 
-    /// The keeper's jobs.
-    pub(super) fn jobs(&self) -> &Jobs {
-        &self.inner.workshop.jobs
+    /// Where the work lies.
+    pub(super) fn workshop(&self) -> &Workshop {
+        &self.inner.workshop
     }
 
     /// Waits until it is known where Aider is.
