@@ -327,7 +327,8 @@ impl Watched {
                     }
                 }
                 changed = self.traffic.changed() => {
-                    if changed.is_err() { return Ending::Abandoned }
+                    // Its token is void: a fence was put up, and nobody wants it any more.
+                    if changed.is_err() { return Ending::Stopped }
                     self.ward.traffic(&self.traffic.borrow());
                     self.charge(actor).await;
                 }

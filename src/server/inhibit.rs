@@ -60,7 +60,7 @@ fn is_busy(view: &View) -> bool {
 }
 
 fn words(exit: &JobExit) -> String {
-    let program = COMMAND.first().copied().unwrap_or_default();
+    let program = command().first().copied().unwrap_or_default();
     match exit.code {
         Some(127) => format!("{program} is not there"),
         Some(code) => format!("{program} ended with code {code}"),
@@ -69,19 +69,20 @@ fn words(exit: &JobExit) -> String {
 }
 
 /// What holds the inhibitor until it is told to end.
-#[cfg(target_os = "macos")]
-pub(crate) const COMMAND: &[&str] = &["caffeinate", "-i"];
-/// What holds the inhibitor until it is told to end.
-#[cfg(not(target_os = "macos"))]
-pub(crate) const COMMAND: &[&str] = &[
-    "systemd-inhibit",
-    "--what=idle:sleep",
-    "--who=warpsquad",
-    "--why=tasks are under way",
-    "--mode=block",
-    "sleep",
-    "infinity",
-];
+fn command() -> &'static [&'static str] {
+    if std::env::consts::OS == "macos" {
+        return &["caffeinate", "-i"];
+    }
+    &[
+        "systemd-inhibit",
+        "--what=idle:sleep",
+        "--who=warpsquad",
+        "--why=tasks are under way",
+        "--mode=block",
+        "sleep",
+        "infinity",
+    ]
+}
 
 fn spec(places: &Places, environment: &Environment) -> JobSpec {
     let env: BTreeMap<String, String> = environment
@@ -90,7 +91,7 @@ fn spec(places: &Places, environment: &Environment) -> JobSpec {
         .collect();
     JobSpec {
         id: JOB.into(),
-        argv: COMMAND.iter().map(|word| (*word).to_owned()).collect(),
+        argv: command().iter().map(|word| (*word).to_owned()).collect(),
         env,
         cwd: places.data_dir.clone(),
         output: Output::File(places.logs().join("inhibit-sleep.log")),
