@@ -13,7 +13,7 @@ use super::endpoint::Endpoint;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_warpsquad");
 const LOOK: Duration = Duration::from_millis(20);
 /// With the rate below about ten seconds of an answer.
-const SLOW: &str = "@sim slow 10\n@sim say ";
+const SLOW: &str = "@sim slow 10\n";
 const WORDS: usize = 65;
 
 pub(super) struct Squad {
@@ -131,14 +131,16 @@ impl Squad {
     /// Submits tasks in one go; the number of the first.
     pub(super) fn add_many(&self, count: usize, kind: &str) -> u64 {
         let extra = match kind {
-            "slow" => format!("{SLOW}{}\n", "word ".repeat(WORDS)),
+            "slow" => SLOW.to_owned(),
             "ask" => "@sim shell true\n".to_owned(),
             _ => String::new(),
         };
         let mut text = "[defaults]\nverify = \"true\"\nautonomy = \"merge\"\n".to_owned();
         for n in 0..count {
             let files = format!("files = [\"f{n}.py\", \"f{}.py\"]", n + 1);
-            let edit = format!("@sim append f{n}.py := # {kind} {n}");
+            let words = if kind == "slow" { WORDS } else { 1 };
+            let words = "word ".repeat(words);
+            let edit = format!("@sim append f{n}.py := # {kind} {n} {words}");
             text.extend([
                 format!("[[task]]\nname = \"{kind} {n}\"\n{files}\n"),
                 format!("prompt = '''\n{extra}{edit}\n'''\n"),
