@@ -39,6 +39,9 @@ const PATIENCE: Duration = Duration::from_secs(180);
 fn main() {
     let python = PathBuf::from(std::env::var_os("WARPSQUAD_TEST_PYTHON").unwrap());
     let endpoint = Endpoint::start();
+    if std::env::var_os("BENCH_UTILISATION").is_some() {
+        return utilisation(&endpoint, &python);
+    }
     println!("{ROUNDS} rounds alone, {TEN} at once; medians");
     let cold = plain_side(&endpoint, &python);
     println!("plain: {cold:.3?}");
@@ -125,7 +128,12 @@ fn plain_side(endpoint: &Endpoint, python: &Path) -> Side {
 }
 
 fn squad_side(endpoint: &Endpoint, python: &Path) -> Side {
-    let squad = Squad::start(endpoint, python, &format!("spare = {TEN}\nmax = {TEN}"));
+    let squad = Squad::start(
+        endpoint,
+        python,
+        &format!("spare = {TEN}\nmax = {TEN}"),
+        "diff",
+    );
     // The first task tells the pool what to make ahead.
     let (prompts, zygote) = squad.first_task_and_prompts(TEN);
     let (mut alone, mut submitted) = (Vec::new(), Vec::new());
@@ -167,7 +175,12 @@ fn squad_side(endpoint: &Endpoint, python: &Path) -> Side {
 
 /// Work queued, tasks of about ten seconds, a trivial verify command.
 fn utilisation(endpoint: &Endpoint, python: &Path) {
-    let squad = Squad::start(endpoint, python, &format!("spare = 4\nmax = {TEN}"));
+    let squad = Squad::start(
+        endpoint,
+        python,
+        &format!("spare = 4\nmax = {TEN}"),
+        "whole",
+    );
     squad.first_task_and_prompts(4);
     let first = squad.add_many(TASKS, "slow");
     let (mut busy, mut slots) = (0, std::collections::BTreeMap::new());

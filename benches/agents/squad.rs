@@ -29,12 +29,12 @@ pub(super) struct Attempt {
 }
 
 impl Squad {
-    pub(super) fn start(endpoint: &Endpoint, python: &Path, agents: &str) -> Self {
+    pub(super) fn start(endpoint: &Endpoint, python: &Path, agents: &str, format: &str) -> Self {
         let squad = Self {
             folder: tempfile::tempdir().unwrap(),
         };
         let config = format!(
-            "[agents]\n{agents}\npython = \"{}\"\n[agents.answers]\nshell = \"ask\"\n[verify]\nbaseline = false\n[models.defaults]\nedit_format = \"diff\"\n\
+            "[models.defaults]\nedit_format = \"{format}\"\n[agents]\n{agents}\npython = \"{}\"\n[agents.answers]\nshell = \"ask\"\n[verify]\nbaseline = false\n\
              [[endpoints]]\nname = \"bench\"\nurl = \"{}\"\nparallel = 10\n",
             python.display(),
             endpoint.url
