@@ -319,7 +319,9 @@ def attach_reading(cues, turn, settings):
                 ahead.stop()
             if text.startswith(HANDOVER):
                 text = text[len(HANDOVER) :]
-                take_over(self, cues, settings)
+                # Only once, and only where a task is expected: a human may type anything.
+                if settings.pop("is_spare", ""):
+                    take_over(self, cues, settings)
             if text.startswith(LITERAL):
                 text = text[len(LITERAL) :]
                 settings["literal"] = text
@@ -629,6 +631,7 @@ def take_settings():
         "nonce": environ.pop("SQUAD_CUE_NONCE", ""),
         "agent_dir": environ.get("SQUAD_AGENT_DIR"),
         "subject_file": environ.get("SQUAD_COMMIT_SUBJECT"),
+        "is_spare": environ.get("SQUAD_AHEAD", ""),
         "ahead": environ.pop("SQUAD_AHEAD", ""),
         "aider_messages": environ.pop("SQUAD_AIDER_COMMIT_MESSAGES", ""),
         "base": environ.get("OLLAMA_API_BASE"),
