@@ -15,6 +15,8 @@ pub mod medic;
 pub mod model;
 pub mod pool;
 pub mod quota;
+pub mod runners;
+pub mod served;
 pub mod settings;
 pub mod size;
 pub mod task;

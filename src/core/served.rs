@@ -1,0 +1,146 @@
+//! One request that passed the gateway, whole: what the flight recorder writes and what all that
+//! is learned (rates, waits, characters per token, outcomes) is learned from.
+//!
+//! Times are microseconds, because a gateway's own share of a request is less than a millisecond.
+//!
+//! Invariant: pure data; fields are only ever added, with a default, so that old logs stay
+//! readable.
+
+use serde::{Deserialize, Serialize};
+
+use super::endpoint::EndpointName;
+use super::ids::{AgentSlot, TaskId};
+use super::model::ModelName;
+use super::task::{Category, Priority};
+use super::time::Timestamp;
+
+/// A request that has ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Served {
+    /// Counted from 1 for each server.
+    pub id: u64,
+    /// When it arrived.
+    pub at: Timestamp,
+    /// Who asked: an agent's job, or the name of another client.
+    pub client: String,
+    /// The agent.
+    #[serde(default)]
+    pub agent: Option<AgentSlot>,
+    /// The task it worked on.
+    #[serde(default)]
+    pub task: Option<TaskId>,
+    /// The attempt at it.
+    #[serde(default)]
+    pub attempt: u32,
+    /// What kind of work it was.
+    #[serde(default)]
+    pub category: Category,
+    /// How urgent it was.
+    #[serde(default)]
+    pub priority: Priority,
+    /// The model that answered, or was to.
+    pub model: ModelName,
+    /// Digest of the model's manifest.
+    #[serde(default)]
+    pub digest: String,
+    /// The endpoint that answered last, or was to.
+    pub endpoint: EndpointName,
+    /// `num_ctx` that was written into it, tokens.
+    #[serde(default)]
+    pub context: u32,
+    /// Counts the loads of this runner: equal epochs share a prefix cache.
+    #[serde(default)]
+    pub epoch: u64,
+    /// Hash of the conversation's first messages: equal ones are one conversation.
+    #[serde(default)]
+    pub conversation: u64,
+    /// Characters of the prompt.
+    #[serde(default)]
+    pub prompt_chars: u64,
+    /// Tokens of the prompt as estimated before it was sent.
+    #[serde(default)]
+    pub estimated_tokens: u64,
+    /// Tokens of the prompt as the endpoint counted them.
+    #[serde(default)]
+    pub prompt_tokens: u64,
+    /// Tokens of the prompt that the endpoint had in its cache, as far as can be inferred.
+    #[serde(default)]
+    pub cached_tokens: u64,
+    /// Tokens of the answer.
+    #[serde(default)]
+    pub output_tokens: u64,
+    /// From arrival until a slot was free, µs.
+    #[serde(default)]
+    pub queue_us: u64,
+    /// Part of the waiting in which a model was unloaded and loaded for it, µs.
+    #[serde(default)]
+    pub load_us: u64,
+    /// From arrival to the first token, µs; none when none came.
+    #[serde(default)]
+    pub first_token_us: Option<u64>,
+    /// From arrival to the end, µs.
+    pub total_us: u64,
+    /// Prefill as the endpoint timed it, µs.
+    #[serde(default)]
+    pub prefill_us: u64,
+    /// Generation as the endpoint timed it, µs.
+    #[serde(default)]
+    pub decode_us: u64,
+    /// Waiting for a slot inside the endpoint (`total − load − prefill − decode`), µs.
+    #[serde(default)]
+    pub slot_wait_us: u64,
+    /// Times it was sent to an endpoint.
+    #[serde(default)]
+    pub tries: u32,
+    /// The swap that it waited for.
+    #[serde(default)]
+    pub swap: Option<Swap>,
+    /// The endpoint cut its prompt without saying so.
+    #[serde(default)]
+    pub cut: bool,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// A swap made for a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap {
+    /// The model that had to go; none when there was room.
+    pub evicted: Option<ModelName>,
+    /// Unloading and loading, µs.
+    pub took_us: u64,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ended", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The model finished.
+    Done,
+    /// The model was stopped by its limit of tokens.
+    Length,
+    /// The client went away.
+    Cancelled,
+    /// It never reached an endpoint: the answer was given at once.
+    Refused {
+        /// Why.
+        why: String,
+    },
+    /// It failed before anything of an answer was passed on.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// It failed while the answer was passed on.
+    Broken {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Outcome {
+    /// Whether the client got a whole answer.
+    pub fn is_answered(&self) -> bool {
+        matches!(self, Self::Done | Self::Length)
+    }
+}
