@@ -19,6 +19,8 @@ fn model(name: &str, billions: u64, context: u32) -> Model {
         context_length: Some(context),
         capabilities: BTreeSet::from([Capability::Completion]),
         remote: false,
+        architecture: None,
+        shown: None,
     }
 }
 

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod catalogue;
 pub mod clock;
 pub mod command;
+pub mod context;
 pub mod demo;
 pub mod endpoint;
 pub mod event;
@@ -25,6 +26,7 @@ pub mod traffic;
 mod transition;
 pub mod upgrade;
 pub mod verify;
+pub mod vram;
 
 pub use ids::{AgentSlot, Epoch, TaskId};
 pub use time::Timestamp;

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
+use super::vram::Architecture;
 
 /// A model's name as Ollama writes it, always with a tag: `qwen2.5-coder:7b`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -121,6 +123,33 @@ pub struct Model {
     pub capabilities: BTreeSet<Capability>,
     /// It runs elsewhere (a cloud model): prompts would leave the endpoint.
     pub remote: bool,
+    /// How it is built; none until its endpoint was asked.
+    #[serde(default)]
+    pub architecture: Option<Architecture>,
+    /// What else its endpoint says of it; kept in memory only.
+    #[serde(skip)]
+    pub shown: Option<Arc<Shown>>,
+}
+
+/// What an endpoint says of a model that only other clients want to know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Prompt template.
+    pub template: String,
+    /// System prompt.
+    pub system: String,
+    /// Parameters as text, one `name value` a line.
+    pub parameters: String,
+    /// `gguf`.
+    pub format: String,
+    /// All families.
+    pub families: Vec<String>,
+    /// The model it was made from; empty for none.
+    pub parent: String,
+    /// Keys of the model file, as a JSON object.
+    pub info: String,
+    /// When its name was last pointed somewhere, RFC 3339.
+    pub modified_at: String,
 }
 
 impl Model {

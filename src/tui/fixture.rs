@@ -107,6 +107,8 @@ fn catalogue() -> Catalogue {
             context_length: Some(32_768),
             capabilities: std::collections::BTreeSet::new(),
             remote: false,
+            architecture: None,
+            shown: None,
         };
         endpoint.models.insert(model.name.clone(), model);
     }

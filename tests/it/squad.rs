@@ -19,6 +19,8 @@ pub(crate) fn catalogue() -> Arc<Catalogue> {
         context_length: None,
         capabilities: [].into(),
         remote: false,
+        architecture: None,
+        shown: None,
     };
     let mut endpoint = Endpoint::new("http://e");
     endpoint.health = EndpointHealth::Ok;

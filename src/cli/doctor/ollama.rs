@@ -130,6 +130,8 @@ mod tests {
                 context_length: None,
                 capabilities: std::collections::BTreeSet::default(),
                 remote: false,
+                architecture: None,
+                shown: None,
             };
             endpoint.models.insert(model.name.clone(), model);
         }

@@ -43,6 +43,8 @@ fn catalogue() -> Arc<Catalogue> {
         context_length: None,
         capabilities: [].into(),
         remote: false,
+        architecture: None,
+        shown: None,
     };
     let mut endpoint = Endpoint::new("http://e");
     endpoint.health = EndpointHealth::Ok;

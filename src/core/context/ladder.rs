@@ -1,0 +1,37 @@
+//! The rungs: few enough that models rarely change between them, each twice the one below.
+
+/// The contexts that are chosen by themselves, tokens.
+pub const LADDER: [u32; 8] = [
+    8_192, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288, 1_048_576,
+];
+
+/// The context before anything is known, tokens: Aider's own prompts (system, repository map,
+/// a file or two) rarely need more, and an 8B model still fits an 8 GiB card with it.
+pub const CONTEXT_DEFAULT: u32 = 16_384;
+
+/// The smallest rung that holds `tokens`; the highest when none does.
+pub fn rung_for(tokens: u64) -> u32 {
+    let holds = |rung: &u32| u64::from(*rung) >= tokens;
+    LADDER.into_iter().find(holds).unwrap_or(TOP)
+}
+
+const TOP: u32 = LADDER[LADDER.len() - 1];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rung_is_the_smallest_that_holds_what_is_needed() {
+        let cases = [
+            (0, 8_192),
+            (8_192, 8_192),
+            (8_193, 16_384),
+            (100_000, 131_072),
+            (u64::MAX, 1_048_576),
+        ];
+        for (tokens, rung) in cases {
+            assert_eq!(rung_for(tokens), rung, "{tokens}");
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! What models were seen to take, and what follows for shapes that were not seen.
+//!
+//! Memory grows with the tokens of all slots in a straight line, `a + b · tokens`, exact to about
+//! 100 MiB for most models. With two observations the line is theirs; with one it has the slope of
+//! the formula; with none the formula is taken with a margin.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::formula::{KvCache, Shape, formula};
+use crate::core::endpoint::EndpointName;
+use crate::core::model::Model;
+
+/// Models remembered; the one seen longest ago goes first.
+const MODELS_MAX: usize = 256;
+/// Shapes remembered of each.
+const SHAPES_MAX: usize = 16;
+/// Percent of the formula before the first load: it errs by that much on common architectures.
+const MARGIN: u64 = 115;
+/// Where nothing is known but the file, a token of context takes this part of it: llama3.1:8b has
+/// 128 KiB a token and 4.3 GiB, which is one to 35,500.
+const FILE_TOKENS: u64 = 32_768;
+
+/// Bytes that a model needs, and how that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VramNeed {
+    /// Bytes of GPU memory.
+    pub size: u64,
+    /// How it is known.
+    pub source: NeedSource,
+}
+
+/// How a need is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NeedSource {
+    /// The endpoint reported it for this very shape.
+    Observed,
+    /// The endpoint reported others, and this lies on their line.
+    Fitted,
+    /// Computed from the model's build, with a margin.
+    Formula,
+    /// Guessed from the size of its file.
+    FileSize,
+}
+
+impl NeedSource {
+    /// One word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Observed => "observed",
+            Self::Fitted => "fitted",
+            Self::Formula => "formula",
+            Self::FileSize => "file size",
+        }
+    }
+}
+
+/// All observations.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Observed>", into = "Vec<Observed>")]
+pub struct VramTable {
+    models: BTreeMap<Key, Observations>,
+    clock: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    endpoint: EndpointName,
+    digest: String,
+    cache: KvCache,
+}
+
+/// Bytes by (context, slots), and when the last one came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Observations {
+    size: BTreeMap<(u32, u16), u64>,
+    last: u64,
+}
+
+/// One row as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Observed {
+    endpoint: EndpointName,
+    digest: String,
+    shape: Shape,
+    size: u64,
+}
+
+impl VramTable {
+    /// The endpoint reported that the model takes `bytes`, on the GPU and beside it together.
+    ///
+    /// Returns whether that is news.
+    pub fn observe(
+        &mut self,
+        endpoint: &EndpointName,
+        digest: &str,
+        shape: Shape,
+        size: u64,
+    ) -> bool {
+        if size == 0 || digest.is_empty() || shape.context == 0 {
+            return false;
+        }
+        self.clock += 1;
+        let key = Key::new(endpoint, digest, shape.cache);
+        let model = self.models.entry(key).or_default();
+        model.last = self.clock;
+        let known = model.size.insert((shape.context, shape.slots.max(1)), size);
+        if model.size.len() > SHAPES_MAX {
+            model.forget(shape);
+        }
+        self.forget();
+        known != Some(size)
+    }
+
+    /// What `model` needs on `endpoint` in that shape.
+    pub fn need(&self, endpoint: &EndpointName, model: &Model, shape: Shape) -> VramNeed {
+        let computed = computed(model, shape);
+        let key = Key::new(endpoint, &model.digest, shape.cache);
+        let Some(seen) = self.models.get(&key) else {
+            return computed;
+        };
+        let tokens = shape.tokens();
+        let points = seen.points();
+        if let Some((_, size)) = points.iter().find(|(at, _)| *at == tokens) {
+            return VramNeed {
+                size: *size,
+                source: NeedSource::Observed,
+            };
+        }
+        let Some(size) = between(&points, tokens, || slope(model, shape)) else {
+            return computed;
+        };
+        VramNeed {
+            size,
+            source: NeedSource::Fitted,
+        }
+    }
+
+    /// Whether anything was ever observed of that model there.
+    pub fn knows(&self, endpoint: &EndpointName, digest: &str) -> bool {
+        let is_it = |key: &Key| key.endpoint == *endpoint && key.digest == digest;
+        self.models.keys().any(is_it)
+    }
+
+    fn forget(&mut self) {
+        if self.models.len() <= MODELS_MAX {
+            return;
+        }
+        let oldest = self.models.iter().min_by_key(|(_, model)| model.last);
+        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+            self.models.remove(&key);
+        }
+    }
+}
+
+impl Key {
+    fn new(endpoint: &EndpointName, digest: &str, cache: KvCache) -> Self {
+        Self {
+            endpoint: endpoint.clone(),
+            digest: digest.to_owned(),
+            cache,
+        }
+    }
+}
+
+impl Observations {
+    /// Forgets one shape: the one nearest to its neighbours says the least; the ends and the
+    /// newest stay.
+    fn forget(&mut self, newest: Shape) {
+        let keys: Vec<(u32, u16)> = self.size.keys().copied().collect();
+        let newest = (newest.context, newest.slots.max(1));
+        let inner = keys.windows(3).filter(|three| three[1] != newest);
+        let least = inner.min_by_key(|three| u64::from(three[2].0) - u64::from(three[0].0));
+        if let Some(key) = least.map(|three| three[1]) {
+            self.size.remove(&key);
+        }
+    }
+
+    /// (tokens of all slots, bytes), growing in both: a report that is lower than that of a
+    /// smaller shape is an error of the server's (it loses the second cache of some models).
+    fn points(&self) -> Vec<(u64, u64)> {
+        let mut points: BTreeMap<u64, u64> = BTreeMap::new();
+        for ((context, slots), size) in &self.size {
+            let tokens = u64::from(*context) * u64::from(*slots);
+            let at = points.entry(tokens).or_default();
+            *at = (*at).max(*size);
+        }
+        let mut most = 0;
+        let rising = points.into_iter().map(|(tokens, size)| {
+            most = most.max(size);
+            (tokens, most)
+        });
+        rising.collect()
+    }
+}
+
+/// Bytes at `tokens` on the line of `points`, never beyond the observations beside it.
+fn between(
+    points: &[(u64, u64)],
+    tokens: u64,
+    slope_of_one: impl Fn() -> Option<f64>,
+) -> Option<u64> {
+    let slope = match points {
+        [] => return None,
+        [_] => slope_of_one()?,
+        _ => median_slope(points),
+    };
+    let (at, size) = nearest(points, tokens)?;
+    let away = tokens as f64 - at as f64;
+    let estimate = rounded(size as f64 + slope * away);
+    let below = points.iter().rev().find(|(at, _)| *at < tokens);
+    let above = points.iter().find(|(at, _)| *at > tokens);
+    let estimate = above.map_or(estimate, |(_, most)| estimate.min(*most));
+    Some(below.map_or(estimate, |(_, least)| estimate.max(*least)))
+}
+
+/// The observation to start from: the next lower one, else the lowest. Starting below keeps the
+/// estimates rising with the tokens.
+fn nearest(points: &[(u64, u64)], tokens: u64) -> Option<(u64, u64)> {
+    let below = points.iter().rev().find(|(at, _)| *at < tokens);
+    below.or_else(|| points.first()).copied()
+}
+
+/// The median of the slopes between all pairs: one false report does not bend it.
+fn median_slope(points: &[(u64, u64)]) -> f64 {
+    let mut slopes: Vec<f64> = Vec::new();
+    for (index, (x0, y0)) in points.iter().enumerate() {
+        for (x1, y1) in points.iter().skip(index + 1) {
+            slopes.push((*y1 as f64 - *y0 as f64) / (*x1 as f64 - *x0 as f64));
+        }
+    }
+    slopes.sort_by(f64::total_cmp);
+    slopes
+        .get(slopes.len() / 2)
+        .copied()
+        .unwrap_or(0.0)
+        .max(0.0)
+}
+
+/// Bytes a token by the formula, or by the size of the file.
+fn slope(model: &Model, shape: Shape) -> Option<f64> {
+    let double = Shape {
+        context: shape.context.checked_mul(2)?,
+        ..shape
+    };
+    let more = computed(model, double).size as f64 - computed(model, shape).size as f64;
+    Some(more / shape.tokens() as f64)
+}
+
+fn computed(model: &Model, shape: Shape) -> VramNeed {
+    let known = model.architecture.as_ref();
+    if let Some(size) = known.and_then(|it| formula(model.size, it, shape)) {
+        let size = u128::from(size) * u128::from(MARGIN) / 100;
+        return VramNeed {
+            size: u64::try_from(size).unwrap_or(u64::MAX),
+            source: NeedSource::Formula,
+        };
+    }
+    let context = u128::from(model.size) * u128::from(shape.tokens()) / u128::from(FILE_TOKENS);
+    let context = u64::try_from(context).unwrap_or(u64::MAX);
+    // 2 bytes a number is what the part of the file stands for.
+    let context = shape.cache.stored(context) / 2;
+    VramNeed {
+        size: model.size.saturating_add(context),
+        source: NeedSource::FileSize,
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float becomes the nearest integer there is, a negative one becomes 0"
+)]
+fn rounded(size: f64) -> u64 {
+    size.round() as u64
+}
+
+impl From<VramTable> for Vec<Observed> {
+    fn from(table: VramTable) -> Self {
+        let mut models: Vec<_> = table.models.into_iter().collect();
+        models.sort_by_key(|(_, model)| model.last);
+        let rows = models.into_iter().flat_map(|(key, model)| {
+            model
+                .size
+                .into_iter()
+                .map(move |((context, slots), size)| Observed {
+                    endpoint: key.endpoint.clone(),
+                    digest: key.digest.clone(),
+                    shape: Shape {
+                        context,
+                        slots,
+                        cache: key.cache,
+                    },
+                    size,
+                })
+        });
+        rows.collect()
+    }
+}
+
+impl From<Vec<Observed>> for VramTable {
+    fn from(rows: Vec<Observed>) -> Self {
+        let mut table = Self::default();
+        for row in rows {
+            table.observe(&row.endpoint, &row.digest, row.shape, row.size);
+        }
+        table
+    }
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+pub(super) mod tests;
