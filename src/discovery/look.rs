@@ -2,11 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use futures_util::StreamExt as _;
+
 use crate::core::Timestamp;
 use crate::core::endpoint::{Endpoint, EndpointHealth};
 use crate::core::settings::{DiscoverySettings, EndpointSettings};
 use crate::ollama::wire::{Show, TaggedModel};
 use crate::ollama::{Client, OllamaError, model_from, residency_from};
+
+/// Questions for details at a time: a server with a hundred models is known within a second.
+const AT_A_TIME: usize = 8;
 
 /// Looks at one endpoint and remembers what does not change between looks.
 #[derive(Debug)]
@@ -41,14 +46,12 @@ impl Looker {
         let text = |error: OllamaError| error.to_string();
         let (version, tags, running) =
             tokio::try_join!(client.version(), client.tags(), client.running()).map_err(text)?;
-        let mut models = BTreeMap::new();
-        for tagged in &tags.models {
-            let show = self.show(&client, tagged).await;
-            let model = model_from(tagged, show);
-            models.insert(model.name.clone(), model);
-        }
-        self.shown
-            .retain(|digest, _| tags.models.iter().any(|model| model.digest == *digest));
+        self.show(&client, &tags.models).await;
+        let model_of = |tagged: &TaggedModel| {
+            let model = model_from(tagged, self.shown.get(&tagged.digest));
+            (model.name.clone(), model)
+        };
+        let models: BTreeMap<_, _> = tags.models.iter().map(model_of).collect();
         Ok(Endpoint {
             url: self.last.url.clone(),
             version: Some(version),
@@ -59,18 +62,30 @@ impl Looker {
         })
     }
 
-    /// Details of a model that the list leaves out (servers before 0.32), asked once per digest.
-    async fn show(&mut self, client: &Client, tagged: &TaggedModel) -> Option<&Show> {
-        if tagged.capabilities.is_some() && tagged.details.context_length.is_some() {
-            return None;
+    /// Asks for the details of every model that was not shown yet: once for each digest, a few at a
+    /// time. A model that cannot be shown stays as far unknown; the next look asks again.
+    async fn show(&mut self, client: &Client, models: &[TaggedModel]) {
+        self.shown
+            .retain(|digest, _| models.iter().any(|model| model.digest == *digest));
+        let mut asked = BTreeMap::new();
+        for model in models {
+            if !self.shown.contains_key(&model.digest) && model.remote_host.is_none() {
+                asked.insert(model.digest.clone(), model.name.clone());
+            }
         }
-        if !self.shown.contains_key(&tagged.digest) {
-            // A model that cannot be shown stays as far unknown; the next look asks again.
-            let show = client.show(&tagged.name).await.ok()?;
-            self.shown.insert(tagged.digest.clone(), show);
-        }
-        self.shown.get(&tagged.digest)
+        let question = |(digest, name)| details(client.clone(), digest, name);
+        let answers: Vec<_> = asked.into_iter().map(question).collect();
+        let answers = futures_util::stream::iter(answers).buffer_unordered(AT_A_TIME);
+        let shown: Vec<_> = answers.collect().await;
+        self.shown.extend(shown.into_iter().flatten());
     }
+}
+
+/// The details of one model, by its digest; without the list of its tensors, which is long.
+async fn details(client: Client, digest: String, name: String) -> Option<(String, Show)> {
+    let mut show = client.show(&name).await.ok()?;
+    show.tensors = Vec::new();
+    Some((digest, show))
 }
 
 fn now() -> Timestamp {

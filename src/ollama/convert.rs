@@ -1,11 +1,14 @@
 //! From Ollama's JSON to what the catalogue keeps.
 
-use crate::core::Timestamp;
-use crate::core::model::{Capability, Model, ModelName, Residency, parse_parameter_size};
+use std::sync::Arc;
 
+use crate::core::Timestamp;
+use crate::core::model::{Capability, Model, ModelName, Residency, Shown, parse_parameter_size};
+
+use super::architecture::architecture_from;
 use super::wire::{RunningModel, Show, TaggedModel};
 
-/// One installed model; `show` fills what an older `/api/tags` leaves out.
+/// One installed model; `show` adds its build and fills what an older `/api/tags` leaves out.
 pub fn model_from(tagged: &TaggedModel, show: Option<&Show>) -> Model {
     let name = ModelName::new(&tagged.name);
     let capabilities = match (&tagged.capabilities, show) {
@@ -33,7 +36,23 @@ pub fn model_from(tagged: &TaggedModel, show: Option<&Show>) -> Model {
         context_length: context.and_then(|tokens| u32::try_from(tokens).ok()),
         capabilities: capabilities.into_iter().map(Capability::from).collect(),
         remote: tagged.remote_host.is_some() || is_cloud(&name),
+        architecture: show.and_then(|show| architecture_from(&show.model_info)),
+        shown: show.map(|show| Arc::new(shown_of(tagged, show))),
         name,
+    }
+}
+
+/// What other clients may ask for; the list and the details complete each other.
+fn shown_of(tagged: &TaggedModel, show: &Show) -> Shown {
+    Shown {
+        template: show.template.clone(),
+        system: show.system.clone(),
+        parameters: show.parameters.clone(),
+        format: show.details.format.clone(),
+        families: show.details.families.clone(),
+        parent: show.details.parent_model.clone(),
+        info: serde_json::to_string(&show.model_info).unwrap_or_default(),
+        modified_at: tagged.modified_at.clone(),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Architecture invariant: knows the API and nothing of squads, tasks or routing.
 
+mod architecture;
 mod client;
 mod convert;
 mod error;

@@ -106,7 +106,9 @@ async fn a_look_shows_models_and_residency() {
     assert_eq!(report.state.health, EndpointHealth::Ok);
     let coder = &report.state.models[&"qwen2.5-coder:7b".into()];
     assert_eq!(coder.context_length, Some(32_768));
-    assert_eq!(coder.parameters, Some(7_600_000_000));
+    // The count in the model file, not the rounded one of the list; and its build comes along.
+    assert_eq!(coder.parameters, Some(7_615_616_512));
+    assert_eq!(coder.architecture.as_ref().unwrap().layers, Some(28));
     assert!(coder.can_chat());
     let resident: Vec<&str> = report
         .state
