@@ -37,21 +37,23 @@ pub fn model_from(tagged: &TaggedModel, show: Option<&Show>) -> Model {
         capabilities: capabilities.into_iter().map(Capability::from).collect(),
         remote: tagged.remote_host.is_some() || is_cloud(&name),
         architecture: show.and_then(|show| architecture_from(&show.model_info)),
-        shown: show.map(|show| Arc::new(shown_of(tagged, show))),
+        shown: Some(Arc::new(shown_of(tagged, show))),
         name,
     }
 }
 
-/// What other clients may ask for; the list and the details complete each other.
-fn shown_of(tagged: &TaggedModel, show: &Show) -> Shown {
+/// What other clients may ask for.
+fn shown_of(tagged: &TaggedModel, show: Option<&Show>) -> Shown {
+    let text = |of: fn(&Show) -> &String| show.map(of).cloned().unwrap_or_default();
+    let info = show.and_then(|show| serde_json::to_string(&show.model_info).ok());
     Shown {
-        template: show.template.clone(),
-        system: show.system.clone(),
-        parameters: show.parameters.clone(),
-        format: show.details.format.clone(),
-        families: show.details.families.clone(),
-        parent: show.details.parent_model.clone(),
-        info: serde_json::to_string(&show.model_info).unwrap_or_default(),
+        template: text(|show| &show.template),
+        system: text(|show| &show.system),
+        parameters: text(|show| &show.parameters),
+        format: tagged.details.format.clone(),
+        families: tagged.details.families.clone(),
+        parent: tagged.details.parent_model.clone(),
+        info: info.unwrap_or_default(),
         modified_at: tagged.modified_at.clone(),
     }
 }

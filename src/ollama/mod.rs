@@ -2,6 +2,7 @@
 //!
 //! Architecture invariant: knows the API and nothing of squads, tasks or routing.
 
+pub mod answers;
 mod architecture;
 mod client;
 mod convert;
