@@ -237,9 +237,9 @@ impl Build {
             }
         };
         self.loaded.settings.endpoints = vec![EndpointSettings {
-            parallel: None,
             name: "local".into(),
             url,
+            ..EndpointSettings::default()
         }];
         self.loaded.origins.insert(vec!["endpoints".into()], origin);
     }

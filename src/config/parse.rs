@@ -169,7 +169,8 @@ impl Reader<'_> {
     }
 
     fn endpoint(&mut self, start: usize, table: &DeTable<'_>) -> Option<EndpointSettings> {
-        let (mut name, mut url, mut parallel) = (None, None, None);
+        let (mut name, mut url) = (None, None);
+        let mut optional = EndpointSettings::default();
         for (key, value) in table {
             let offset = key.span().start;
             let text = value.get_ref().as_str().map(str::trim).unwrap_or_default();
@@ -187,19 +188,15 @@ impl Reader<'_> {
                         self.wrong(offset, text, Some(hint));
                     }
                 },
-                "parallel" => match from_toml(SLOTS, value.get_ref()) {
-                    Ok(slots) => parallel = Field::from_value(slots),
-                    Err(Refused { what, hint }) => {
-                        self.wrong(offset, format!("endpoints: parallel {what}"), Some(hint));
-                    }
-                },
+                "parallel" => optional.parallel = self.field(("parallel", SLOTS), offset, value),
+                "vram" => optional.vram = self.field(("vram", Kind::Size), offset, value),
+                "kv_cache" => {
+                    optional.kv_cache = self.field(("kv_cache", KV_CACHES), offset, value)
+                }
                 other => {
-                    let hint = super::mistake::suggestion(other, &["name", "url", "parallel"]);
-                    self.wrong(
-                        offset,
-                        format!("endpoints.{other} is not a key"),
-                        Some(hint),
-                    );
+                    let hint = super::mistake::suggestion(other, &ENDPOINT_KEYS);
+                    let text = format!("endpoints.{other} is not a key");
+                    self.wrong(offset, text, Some(hint));
                 }
             }
         }
@@ -215,11 +212,30 @@ impl Reader<'_> {
         Some(EndpointSettings {
             name: name?,
             url: url?,
-            parallel,
+            ..optional
         })
+    }
+
+    /// An optional field of an endpoint.
+    fn field<T: Field>(
+        &mut self,
+        (name, kind): (&str, Kind),
+        offset: usize,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Option<T> {
+        match from_toml(kind, value.get_ref()) {
+            Ok(value) => Field::from_value(value),
+            Err(Refused { what, hint }) => {
+                let text = format!("endpoints: {name} {what}");
+                self.wrong(offset, text, Some(hint));
+                None
+            }
+        }
     }
 }
 
+const ENDPOINT_KEYS: [&str; 5] = ["name", "url", "parallel", "vram", "kv_cache"];
+const KV_CACHES: Kind = Kind::Choice(&["f16", "q8_0", "q4_0"]);
 const SLOTS: Kind = Kind::Integer { min: 1, max: 64 };
 
 /// Names are shown in columns and appear in URLs.
@@ -243,6 +259,7 @@ pub fn unknown_hint(meant: Option<String>, valid: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::vram::KvCache;
     use proptest::prelude::*;
 
     fn read(text: &str) -> (Vec<Assignment>, Vec<String>) {
@@ -287,13 +304,16 @@ mod tests {
     #[test]
     fn endpoints_are_read_as_a_whole_and_checked_one_by_one() {
         let (assignments, mistakes) = read(
-            "[[endpoints]]\nname = \"a\"\nurl = \"gpu-1\"\n[[endpoints]]\nname = \"b\"\nurl = \"http://x:1\"\n",
+            "[[endpoints]]\nname = \"a\"\nurl = \"gpu-1\"\n[[endpoints]]\nname = \"b\"\nurl = \"http://x:1\"\nparallel = 4\nvram = \"24GiB\"\nkv_cache = \"q8_0\"\n",
         );
         assert_eq!(mistakes, Vec::<String>::new());
         let Value::Endpoints(list) = &assignments[0].value else {
             panic!("no endpoints");
         };
         assert_eq!(list[0].url, "http://gpu-1:11434");
+        assert_eq!(list[1].parallel, Some(4));
+        assert_eq!(list[1].vram, Some(24 << 30));
+        assert_eq!(list[1].kv_cache, Some(KvCache::Q8_0));
         let (_, mistakes) = read(
             "[[endpoints]]\nname = \"a\"\n[[endpoints]]\nname = \"a b\"\nurl = \"x\"\nspeed = 3\n",
         );

@@ -10,6 +10,7 @@ use super::url;
 use crate::core::settings::{
     Answer, Colour, EndpointSettings, MaxAgents, MergeStrategy, OptionValue, Unanswered,
 };
+use crate::core::vram::KvCache;
 
 /// What a key accepts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,13 +129,16 @@ impl Value {
                 let items: Vec<_> = endpoints
                     .iter()
                     .map(|e| {
-                        let slots = e.parallel.map(|it| format!(", parallel = {it}"));
-                        let slots = slots.unwrap_or_default();
-                        format!(
-                            "{{ name = {}, url = {}{slots} }}",
-                            text(&e.name),
-                            text(&e.url)
-                        )
+                        let mut row = format!("name = {}, url = {}", text(&e.name), text(&e.url));
+                        for (name, value) in [
+                            ("parallel", e.parallel.to_value()),
+                            ("vram", e.vram.to_value()),
+                            ("kv_cache", e.kv_cache.to_value()),
+                        ] {
+                            let value = value.to_toml().map(|value| format!(", {name} = {value}"));
+                            row.push_str(&value.unwrap_or_default());
+                        }
+                        format!("{{ {row} }}")
                     })
                     .collect();
                 format!("[{}]", items.join(", "))
@@ -310,7 +314,7 @@ fn endpoints(text: &str) -> Result<Value, Refused> {
         list.push(EndpointSettings {
             name,
             url,
-            parallel: None,
+            ..EndpointSettings::default()
         });
     }
     let names: std::collections::BTreeSet<_> = list.iter().map(|e| &e.name).collect();
@@ -431,6 +435,7 @@ word_field! {
     Answer { Yes => "yes", No => "no", Ask => "ask" }
     Colour { Auto => "auto", Always => "always", Never => "never" }
     Unanswered { Wait => "wait", Yes => "yes", No => "no", Hold => "hold" }
+    KvCache { F16 => "f16", Q8_0 => "q8_0", Q4_0 => "q4_0" }
     MergeStrategy { Squash => "squash", Merge => "merge", Rebase => "rebase" }
 }
 

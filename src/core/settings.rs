@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::vram::KvCache;
+
 /// All settings of one squad.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
@@ -25,6 +27,8 @@ pub struct Settings {
     pub endpoints: Vec<EndpointSettings>,
     /// `[discovery]`
     pub discovery: DiscoverySettings,
+    /// `[vram]`
+    pub vram: VramSettings,
     /// `[models.defaults]` and `[models.by_name."name"]`
     pub models: ModelSettings,
     /// `[medic]`
@@ -237,7 +241,7 @@ pub enum MergeStrategy {
 }
 
 /// `[[endpoints]]`: one Ollama server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndpointSettings {
     /// Short unique name.
     pub name: String,
@@ -246,6 +250,25 @@ pub struct EndpointSettings {
     /// Requests of one model that it serves at a time (`OLLAMA_NUM_PARALLEL`), which its API does
     /// not tell; 1 where nothing is said.
     pub parallel: Option<u16>,
+    /// Bytes of memory of its GPUs together, where they are not this machine's.
+    pub vram: Option<usize>,
+    /// Type of its KV cache (`OLLAMA_KV_CACHE_TYPE`), which its API does not tell either; f16
+    /// where nothing is said.
+    pub kv_cache: Option<KvCache>,
+}
+
+/// `[vram]`: memory of GPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VramSettings {
+    /// Bytes of each endpoint's GPU memory that models may not take. Default 1 GiB: what
+    /// Ollama's own fit leaves free.
+    pub reserve: usize,
+}
+
+impl Default for VramSettings {
+    fn default() -> Self {
+        Self { reserve: 1 << 30 }
+    }
 }
 
 /// `[discovery]`: how often endpoints are asked.

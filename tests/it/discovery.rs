@@ -58,9 +58,9 @@ struct Looking {
 impl Looking {
     fn at(url: &str, interval: Duration) -> Self {
         let endpoint = EndpointSettings {
-            parallel: None,
             name: "local".into(),
             url: url.into(),
+            ..EndpointSettings::default()
         };
         let settings = DiscoverySettings {
             interval,

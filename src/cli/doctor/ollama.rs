@@ -136,9 +136,9 @@ mod tests {
             endpoint.models.insert(model.name.clone(), model);
         }
         let settings = EndpointSettings {
-            parallel: None,
             name: "local".into(),
             url: "http://x".into(),
+            ..EndpointSettings::default()
         };
         Seen { settings, endpoint }
     }
@@ -168,9 +168,9 @@ mod tests {
     #[test]
     fn an_endpoint_that_does_not_answer_is_unknown_and_no_models_are_an_error() {
         let settings = EndpointSettings {
-            parallel: None,
             name: "local".into(),
             url: "http://x".into(),
+            ..EndpointSettings::default()
         };
         let silent = Seen {
             settings,
