@@ -8,6 +8,7 @@ pub mod clock;
 pub mod command;
 pub mod context;
 pub mod demo;
+pub mod dispatch;
 pub mod endpoint;
 pub mod event;
 pub mod health;

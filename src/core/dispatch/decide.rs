@@ -1,0 +1,302 @@
+//! What to do now: whom to admit, what to load, what has to go for it.
+//!
+//! Service goes in rounds: a model that was served since the oldest request of another arrived is
+//! not chosen before that other. So between the arrival of a request and the batch in which its
+//! model is served, each other model has at most one batch, and everybody's wait is bounded by
+//! (models − 1) × ((k + 1) × swap + hold + longest request) + what is ahead of it in its model.
+//!
+//! A swap is fenced (nothing is admitted to what has to go), drained, unloaded, confirmed, loaded
+//! and released; there is one at a time.
+
+use std::time::Duration;
+
+use super::ask::{Moment, Order};
+use super::dispatcher::{Change, Dispatcher, Phase, Place};
+use super::lane::{Lane, State};
+use super::room::Fit;
+
+/// An unload that got stuck is tried again after this long.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// When a resident runner may be left for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Leave {
+    /// Now, and nobody there minds.
+    Idle,
+    /// Now, its batch is over.
+    Spent,
+    /// Not before this moment.
+    At(Moment),
+}
+
+/// A resident runner: when it may be left, and the end of its last batch.
+type Leaving = (Leave, Option<Moment>, usize);
+
+impl Dispatcher {
+    pub(super) fn decide(&mut self, now: Moment, orders: &mut Vec<Order>) {
+        self.wake = None;
+        self.go_on(now, orders);
+        if self.change.is_none() {
+            self.consider(now);
+            self.go_on(now, orders);
+        }
+        self.admit(now, orders);
+    }
+
+    /// Takes the change under way as far as it comes.
+    fn go_on(&mut self, now: Moment, orders: &mut Vec<Order>) {
+        let Some(change) = &mut self.change else {
+            return;
+        };
+        let is_wanted = self.lanes[change.target].is_wanted();
+        if change.phase == Phase::Draining {
+            if !is_wanted {
+                for victim in &change.victims {
+                    self.lanes[*victim].fenced = false;
+                }
+                self.change = None;
+                return;
+            }
+            if change
+                .victims
+                .iter()
+                .any(|victim| !self.lanes[*victim].running.is_empty())
+            {
+                return;
+            }
+            change.phase = Phase::Unloading;
+            for victim in change.victims.iter().filter(|_| !change.is_trial) {
+                let lane = &mut self.lanes[*victim];
+                lane.served_at = Some(now);
+                if lane.state == State::Resident {
+                    lane.state = State::Unloading;
+                    orders.push(Order::Unload {
+                        runner: lane.runner.clone(),
+                    });
+                }
+            }
+        }
+        if change.phase == Phase::Unloading {
+            let is_there = |victim: &usize| self.lanes[*victim].state == State::Unloading;
+            if change.victims.iter().any(is_there) {
+                return;
+            }
+            if !is_wanted {
+                // What is unloaded stays so; a trial has unloaded nothing yet.
+                for victim in &change.victims {
+                    self.lanes[*victim].fenced = false;
+                }
+                self.change = None;
+                return;
+            }
+            change.phase = Phase::Loading;
+            let target = change.target;
+            self.lanes[target].state = State::Loading;
+            let resident = self
+                .lanes
+                .iter()
+                .filter(|lane| lane.state == State::Resident);
+            let beside = resident.count();
+            orders.push(Order::Load {
+                runner: self.lanes[target].runner.clone(),
+                beside,
+            });
+        }
+    }
+
+    /// Decides whether something is to be loaded, and what has to go for it.
+    fn consider(&mut self, now: Moment) {
+        let Some(target) = self.choose(now) else {
+            return;
+        };
+        let is_urgent = self.may_pre_empt(target);
+        let mut leaving: Vec<Leaving> = Vec::new();
+        for (at, lane) in self.lanes.iter().enumerate() {
+            if lane.state == State::Resident {
+                leaving.push((self.leave_when(lane, now, is_urgent), lane.served_at, at));
+            }
+        }
+        leaving.sort();
+        let Some((victims, is_trial)) = self.make_room(target, &leaving) else {
+            let later = leaving.iter().filter_map(|(leave, _, _)| match leave {
+                Leave::Idle | Leave::Spent => None,
+                Leave::At(moment) => Some(*moment),
+            });
+            self.wake = later.min();
+            return;
+        };
+        let cut_short = |victim: &usize| {
+            let lane = &self.lanes[*victim];
+            lane.has_work() && self.leave_when(lane, now, false) > Leave::Spent
+        };
+        if victims.iter().any(cut_short) {
+            self.pre_empted_at = Some(now);
+        }
+        for victim in &victims {
+            self.lanes[*victim].fenced = true;
+        }
+        self.change = Some(Change {
+            target,
+            victims,
+            is_trial,
+            phase: Phase::Draining,
+            unloading: Duration::ZERO,
+        });
+    }
+
+    /// The runner that is to be loaded next: by rounds, then by how much waits how long.
+    fn choose(&self, now: Moment) -> Option<usize> {
+        let wanted = |lane: &&Lane| lane.state == State::Installed && lane.is_wanted();
+        let swap = self.swap_estimate();
+        let chosen = self
+            .lanes
+            .iter()
+            .enumerate()
+            .filter(|(_, lane)| wanted(lane))
+            .filter(|(_, lane)| {
+                let mut others = self.lanes.iter().filter(wanted);
+                others.all(|other| !is_behind(lane, other))
+            });
+        let urgent = |lane: &Lane| lane.has_critical();
+        chosen
+            .max_by_key(|(at, lane)| {
+                (
+                    urgent(lane),
+                    lane.pressure(now, swap),
+                    std::cmp::Reverse(*at),
+                )
+            })
+            .map(|(at, _)| at)
+    }
+
+    /// What has to go so that `target` can be loaded; none while that may not go.
+    fn make_room(&self, target: usize, leaving: &[Leaving]) -> Option<(Vec<usize>, bool)> {
+        let wanted = &self.lanes[target];
+        let mut victims = Vec::new();
+        for (leave, _, at) in leaving {
+            if self.lanes[*at].runner.is_same_model(&wanted.runner) {
+                if *leave > Leave::Spent {
+                    return None;
+                }
+                victims.push(*at);
+            }
+        }
+        let fits = |victims: &[usize]| {
+            let stays = |at: &usize| !victims.contains(at);
+            let sizes = leaving.iter().map(|(_, _, at)| *at).filter(stays);
+            self.room
+                .fit(sizes.map(|at| self.lanes[at].size).chain([wanted.size]))
+        };
+        for (leave, _, at) in leaving {
+            match fits(&victims) {
+                Fit::Yes => return Some((victims, false)),
+                Fit::Unknown if victims.is_empty() => return try_beside(leaving),
+                Fit::Unknown | Fit::No => {}
+            }
+            if *leave > Leave::Spent {
+                return None;
+            }
+            if !victims.contains(at) {
+                victims.push(*at);
+            }
+        }
+        Some((victims, false))
+    }
+
+    fn leave_when(&self, lane: &Lane, now: Moment, is_urgent: bool) -> Leave {
+        let retry = lane.stuck_since.map(|since| since + STUCK);
+        if let Some(retry) = retry.filter(|retry| now < *retry) {
+            return Leave::At(retry);
+        }
+        let spent = lane.batch_since + self.quantum();
+        if lane.has_work() {
+            let is_over = now >= spent || is_urgent;
+            return if is_over {
+                Leave::Spent
+            } else {
+                Leave::At(spent)
+            };
+        }
+        let idle = (lane.idle_since + self.hold()).min(spent);
+        if now >= idle || is_urgent {
+            Leave::Idle
+        } else {
+            Leave::At(idle)
+        }
+    }
+
+    /// Once a round: everything that waited when it was last done has been served since.
+    fn may_pre_empt(&self, target: usize) -> bool {
+        let is_new_round = self.pre_empted_at.is_none_or(|before| {
+            let others = self
+                .lanes
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| *at != target);
+            others
+                .filter_map(|(_, lane)| lane.oldest())
+                .all(|oldest| oldest > before)
+        });
+        self.lanes[target].has_critical() && is_new_round
+    }
+
+    fn admit(&mut self, now: Moment, orders: &mut Vec<Order>) {
+        for at in 0..self.lanes.len() {
+            let lane = &mut self.lanes[at];
+            if lane.state != State::Resident || lane.fenced {
+                continue;
+            }
+            while lane.running.len() < usize::from(lane.slots.get()) {
+                let Some(stamp) = lane.next(self.focused.as_deref()) else {
+                    break;
+                };
+                let Some(admitted) = lane.admit(stamp, now) else {
+                    break;
+                };
+                let swap = lane
+                    .swap
+                    .as_ref()
+                    .filter(|(_, loaded)| admitted.arrived <= *loaded);
+                let swap = swap.map(|(swap, _)| swap.clone());
+                self.live.insert(
+                    admitted.id,
+                    Place {
+                        lane: at,
+                        stamp: None,
+                    },
+                );
+                orders.push(Order::Admit {
+                    id: admitted.id,
+                    epoch: lane.epoch,
+                    swap,
+                });
+            }
+        }
+    }
+
+    /// A swap as measured, or as expected before one was.
+    pub(super) fn swap_estimate(&self) -> Duration {
+        self.swap_time.unwrap_or(self.settings.swap)
+    }
+
+    pub(super) fn quantum(&self) -> Duration {
+        self.swap_estimate().saturating_mul(self.settings.quantum)
+    }
+
+    fn hold(&self) -> Duration {
+        self.settings
+            .hold
+            .min(self.swap_estimate() / self.settings.hold_part.max(1))
+    }
+}
+
+/// Whether `lane` was served since the oldest request of `other` arrived, and later than it.
+fn is_behind(lane: &Lane, other: &Lane) -> bool {
+    lane.served_at > other.served_at && lane.served_at >= other.oldest()
+}
+
+/// Nobody knows whether there is room beside what is resident: tried when all of it may go.
+fn try_beside(leaving: &[Leaving]) -> Option<(Vec<usize>, bool)> {
+    let may_go = leaving.iter().all(|(leave, _, _)| *leave <= Leave::Spent);
+    may_go.then(|| (leaving.iter().map(|(_, _, at)| *at).collect(), true))
+}

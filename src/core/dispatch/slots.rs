@@ -1,0 +1,127 @@
+//! How many requests a runner serves at a time, found out from what the endpoint says of them.
+//!
+//! An endpoint takes any number of requests for a loaded model and lets those above its slots
+//! wait inside, unseen. Its timings tell: total − load − prefill − decode is that wait. So one
+//! more is tried while nobody has waited and the requests together get faster; the first that
+//! waits gives the number away exactly.
+//!
+//! Invariant: pure.
+
+use std::time::Duration;
+
+use super::ask::{Moment, ServiceTiming};
+
+/// A wait inside the endpoint that means "no slot was free"; below it is noise of its scheduler.
+const SLOT_WAIT: Duration = Duration::from_millis(200);
+/// One more request at a time must give this much more throughput to be kept.
+const GAIN: f64 = 1.1;
+/// After this long a limit that was found is tried again: the endpoint may have been restarted
+/// with other settings.
+const RETRY: Duration = Duration::from_secs(1800);
+/// Never more than this without being told.
+const MOST: u16 = 16;
+/// Weight of a new sample of throughput.
+const SMOOTH: f64 = 0.3;
+
+/// Slots of one runner.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slots {
+    configured: Option<u16>,
+    now: u16,
+    limit: Option<(u16, Moment)>,
+    /// Tokens a second of all requests together, by how many there were.
+    rates: [f64; MOST as usize + 1],
+}
+
+/// A request that has ended, seen from the slots.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// Requests that ran when it was admitted, itself included.
+    pub admitted_with: u32,
+    /// The same when it ended.
+    pub ended_with: u32,
+    /// Others waited for a slot when it ended.
+    pub wanted: bool,
+    /// What the endpoint said.
+    pub timing: ServiceTiming,
+}
+
+impl Slots {
+    /// As many as configured; without that, one until more are found.
+    pub fn new(configured: Option<u16>) -> Self {
+        Self {
+            configured: configured.filter(|slots| *slots > 0),
+            now: 1,
+            limit: None,
+            rates: [0.0; MOST as usize + 1],
+        }
+    }
+
+    /// Requests to send at a time.
+    pub fn get(&self) -> u16 {
+        self.configured.unwrap_or(self.now)
+    }
+
+    /// Takes a configured number, or goes back to finding out.
+    pub fn configure(&mut self, slots: Option<u16>) {
+        self.configured = slots.filter(|slots| *slots > 0);
+    }
+
+    /// Learns from a request that has ended.
+    pub fn learn(&mut self, sample: Sample, now: Moment) {
+        if self
+            .limit
+            .is_some_and(|(_, since)| now.saturating_sub(since) >= RETRY)
+        {
+            self.limit = None;
+        }
+        let at_once = u16::try_from(sample.admitted_with)
+            .unwrap_or(MOST)
+            .clamp(1, MOST);
+        if sample.timing.slot_wait >= SLOT_WAIT {
+            if at_once > 1 {
+                self.settle(at_once - 1, now);
+            }
+            return;
+        }
+        if sample.ended_with != sample.admitted_with {
+            return;
+        }
+        self.note_rate(at_once, sample.timing);
+        if at_once == self.now && sample.wanted {
+            self.grow(now);
+        }
+    }
+
+    fn note_rate(&mut self, at_once: u16, timing: ServiceTiming) {
+        let seconds = timing.decode.as_secs_f64();
+        if timing.output_tokens == 0 || seconds <= 0.0 {
+            return;
+        }
+        let rate = timing.output_tokens as f64 / seconds * f64::from(at_once);
+        let known = &mut self.rates[usize::from(at_once)];
+        *known = if *known == 0.0 {
+            rate
+        } else {
+            *known + SMOOTH * (rate - *known)
+        };
+    }
+
+    fn grow(&mut self, now: Moment) {
+        let (here, below) = (self.rate(self.now), self.rate(self.now - 1));
+        if self.now > 1 && here > 0.0 && below > 0.0 && here < GAIN * below {
+            self.settle(self.now - 1, now);
+        } else if self.now < self.limit.map_or(MOST, |(limit, _)| limit) {
+            self.now += 1;
+        }
+    }
+
+    fn rate(&self, at_once: u16) -> f64 {
+        self.rates[usize::from(at_once)]
+    }
+
+    fn settle(&mut self, slots: u16, now: Moment) {
+        self.now = self.now.min(slots);
+        self.limit = Some((slots, now));
+    }
+}
