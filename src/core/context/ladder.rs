@@ -15,6 +15,11 @@ pub fn rung_for(tokens: u64) -> u32 {
     LADDER.into_iter().find(holds).unwrap_or(TOP)
 }
 
+/// The next rung below `context`; none below the lowest.
+pub fn rung_below(context: u32) -> Option<u32> {
+    LADDER.into_iter().rev().find(|rung| *rung < context)
+}
+
 const TOP: u32 = LADDER[LADDER.len() - 1];
 
 #[cfg(test)]
@@ -33,5 +38,12 @@ mod tests {
         for (tokens, rung) in cases {
             assert_eq!(rung_for(tokens), rung, "{tokens}");
         }
+    }
+
+    #[test]
+    fn the_rung_below_is_smaller_and_the_lowest_has_none() {
+        assert_eq!(rung_below(16_384), Some(8_192));
+        assert_eq!(rung_below(20_000), Some(16_384));
+        assert_eq!(rung_below(8_192), None);
     }
 }

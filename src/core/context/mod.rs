@@ -14,5 +14,5 @@ mod plan;
 
 pub use admit::{ANSWER_LEAST, ANSWER_RESERVE, Admission, Fit, capped, was_cut};
 pub use chars::CharsPerToken;
-pub use ladder::{CONTEXT_DEFAULT, LADDER, rung_for};
+pub use ladder::{CONTEXT_DEFAULT, LADDER, rung_below, rung_for};
 pub use plan::{ContextPlan, need_of};

@@ -112,7 +112,7 @@ pub fn fit(
             let shape = Shape {
                 context,
                 slots,
-                cache,
+                kv_cache: cache,
             };
             let need = table.need(endpoint, model, shape);
             Fitting {

@@ -69,7 +69,7 @@ pub struct Shape {
     pub slots: u16,
     /// Type of the KV cache.
     #[serde(default)]
-    pub cache: KvCache,
+    pub kv_cache: KvCache,
 }
 
 impl Shape {
@@ -98,7 +98,7 @@ pub fn kv_cache(architecture: &Architecture, shape: Shape) -> Option<u64> {
     let recurrent = architecture.recurrent.unwrap_or(0);
     Some(
         shape
-            .cache
+            .kv_cache
             .stored(numbers)
             .saturating_add(recurrent.saturating_mul(4 * slots)),
     )
@@ -155,7 +155,7 @@ pub(super) mod tests {
         Shape {
             context,
             slots: 1,
-            cache,
+            kv_cache: cache,
         }
     }
 
@@ -243,7 +243,7 @@ pub(super) mod tests {
         ) {
             let one = Architecture { layers: Some(layers), kv_heads: Some(layers * kv_heads),
                 window, window_layers, ..llama() };
-            let need = |context, slots, cache| formula(1, &one, Shape { context, slots, cache }).unwrap();
+            let need = |context, slots, cache| formula(1, &one, Shape { context, slots, kv_cache: cache }).unwrap();
             let small = need(context, slots, KvCache::Q8_0);
             prop_assert!(small <= need(context + more, slots, KvCache::Q8_0));
             prop_assert!(small <= need(context, slots + more_slots, KvCache::Q8_0));

@@ -95,15 +95,20 @@ impl VramTable {
     pub fn observe(
         &mut self,
         endpoint: &EndpointName,
-        digest: &str,
+        model: &Model,
         shape: Shape,
         size: u64,
     ) -> bool {
+        self.put(endpoint, &model.digest, (shape, size))
+    }
+
+    fn put(&mut self, endpoint: &EndpointName, digest: &str, seen: (Shape, u64)) -> bool {
+        let (shape, size) = seen;
         if size == 0 || digest.is_empty() || shape.context == 0 {
             return false;
         }
         self.clock += 1;
-        let key = Key::new(endpoint, digest, shape.cache);
+        let key = Key::new(endpoint, digest, shape.kv_cache);
         let model = self.models.entry(key).or_default();
         model.last = self.clock;
         let known = model.size.insert((shape.context, shape.slots.max(1)), size);
@@ -117,7 +122,7 @@ impl VramTable {
     /// What `model` needs on `endpoint` in that shape.
     pub fn need(&self, endpoint: &EndpointName, model: &Model, shape: Shape) -> VramNeed {
         let computed = computed(model, shape);
-        let key = Key::new(endpoint, &model.digest, shape.cache);
+        let key = Key::new(endpoint, &model.digest, shape.kv_cache);
         let Some(seen) = self.models.get(&key) else {
             return computed;
         };
@@ -261,7 +266,7 @@ fn computed(model: &Model, shape: Shape) -> VramNeed {
     let context = u128::from(model.size) * u128::from(shape.tokens()) / u128::from(FILE_TOKENS);
     let context = u64::try_from(context).unwrap_or(u64::MAX);
     // 2 bytes a number is what the part of the file stands for.
-    let context = shape.cache.stored(context) / 2;
+    let context = shape.kv_cache.stored(context) / 2;
     VramNeed {
         size: model.size.saturating_add(context),
         source: NeedSource::FileSize,
@@ -291,7 +296,7 @@ impl From<VramTable> for Vec<Observed> {
                     shape: Shape {
                         context,
                         slots,
-                        cache: key.cache,
+                        kv_cache: key.cache,
                     },
                     size,
                 })
@@ -304,7 +309,7 @@ impl From<Vec<Observed>> for VramTable {
     fn from(rows: Vec<Observed>) -> Self {
         let mut table = Self::default();
         for row in rows {
-            table.observe(&row.endpoint, &row.digest, row.shape, row.size);
+            table.put(&row.endpoint, &row.digest, (row.shape, row.size));
         }
         table
     }

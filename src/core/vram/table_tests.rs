@@ -26,11 +26,18 @@ pub(in crate::core::vram) fn model(architecture: Option<super::super::Architectu
     }
 }
 
+fn called(digest: &str) -> Model {
+    Model {
+        digest: digest.into(),
+        ..model(None)
+    }
+}
+
 fn shape(context: u32, slots: u16) -> Shape {
     Shape {
         context,
         slots,
-        cache: KvCache::F16,
+        kv_cache: KvCache::F16,
     }
 }
 
@@ -56,8 +63,8 @@ fn a_model_whose_build_is_unknown_is_guessed_from_its_file() {
 #[test]
 fn what_was_observed_is_taken_as_it_is_on_that_endpoint_only() {
     let mut table = VramTable::default();
-    assert!(table.observe(&local(), "d", shape(8_192, 2), 7 * GIB));
-    assert!(!table.observe(&local(), "d", shape(8_192, 2), 7 * GIB));
+    assert!(table.observe(&local(), &called("d"), shape(8_192, 2), 7 * GIB));
+    assert!(!table.observe(&local(), &called("d"), shape(8_192, 2), 7 * GIB));
     let one = model(Some(llama()));
     let need = table.need(&local(), &one, shape(8_192, 2));
     assert_eq!((need.size, need.source), (7 * GIB, NeedSource::Observed));
@@ -71,7 +78,7 @@ fn what_was_observed_is_taken_as_it_is_on_that_endpoint_only() {
 fn one_observation_shifts_the_formula_and_two_replace_it() {
     let mut table = VramTable::default();
     let one = model(Some(llama()));
-    table.observe(&local(), "d", shape(8_192, 1), 6 * GIB);
+    table.observe(&local(), &called("d"), shape(8_192, 1), 6 * GIB);
     // The formula's slope with its margin: 1.15 × 128 KiB a token, so 1.15 GiB for 8,192 more.
     let need = table.need(&local(), &one, shape(16_384, 1));
     assert_eq!(need.source, NeedSource::Fitted);
@@ -80,7 +87,7 @@ fn one_observation_shifts_the_formula_and_two_replace_it() {
         "{}",
         need.size
     );
-    table.observe(&local(), "d", shape(32_768, 1), 9 * GIB);
+    table.observe(&local(), &called("d"), shape(32_768, 1), 9 * GIB);
     // 3 GiB for 24,576 tokens: 1 GiB for 8,192.
     assert_eq!(table.need(&local(), &one, shape(16_384, 1)).size, 7 * GIB);
     assert_eq!(table.need(&local(), &one, shape(65_536, 1)).size, 13 * GIB);
@@ -89,8 +96,8 @@ fn one_observation_shifts_the_formula_and_two_replace_it() {
 #[test]
 fn a_report_below_that_of_a_smaller_context_is_not_believed() {
     let mut table = VramTable::default();
-    table.observe(&local(), "d", shape(8_192, 1), 6 * GIB);
-    table.observe(&local(), "d", shape(131_072, 1), 3 * GIB);
+    table.observe(&local(), &called("d"), shape(8_192, 1), 6 * GIB);
+    table.observe(&local(), &called("d"), shape(131_072, 1), 3 * GIB);
     let need = table.need(&local(), &model(Some(llama())), shape(131_072, 1));
     assert_eq!(need.size, 6 * GIB);
 }
@@ -98,12 +105,12 @@ fn a_report_below_that_of_a_smaller_context_is_not_believed() {
 #[test]
 fn the_table_is_read_back_as_it_was_written() {
     let mut table = VramTable::default();
-    table.observe(&local(), "d", shape(8_192, 1), 6 * GIB);
+    table.observe(&local(), &called("d"), shape(8_192, 1), 6 * GIB);
     table.observe(
         &"other".into(),
-        "e",
+        &called("e"),
         Shape {
-            cache: KvCache::Q8_0,
+            kv_cache: KvCache::Q8_0,
             ..shape(4_096, 4)
         },
         GIB,
@@ -117,7 +124,7 @@ fn the_table_is_read_back_as_it_was_written() {
 fn models_seen_long_ago_are_forgotten() {
     let mut table = VramTable::default();
     for number in 0..=MODELS_MAX {
-        table.observe(&local(), &number.to_string(), shape(8_192, 1), GIB);
+        table.observe(&local(), &called(&number.to_string()), shape(8_192, 1), GIB);
     }
     assert!(!table.knows(&local(), "0"));
     assert!(table.knows(&local(), "1"));
@@ -134,7 +141,7 @@ proptest! {
     ) {
         let mut table = VramTable::default();
         for (context, slots, size) in reports {
-            table.observe(&local(), "d", shape(context, slots), size);
+            table.observe(&local(), &called("d"), shape(context, slots), size);
         }
         let one = model(is_known.then(llama));
         let need = |context, slots| table.need(&local(), &one, shape(context, slots)).size;
