@@ -257,6 +257,14 @@ pub struct EndpointSettings {
     pub kv_cache: Option<KvCache>,
 }
 
+impl EndpointSettings {
+    /// Whether it listens on this machine, so that its GPUs are probably this machine's.
+    pub fn is_on_this_machine(&self) -> bool {
+        let hosts = ["//127.", "//localhost", "//[::1]"];
+        hosts.iter().any(|host| self.url.contains(host))
+    }
+}
+
 /// `[vram]`: memory of GPUs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VramSettings {

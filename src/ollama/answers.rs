@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 use super::wire::{Details, Show, TaggedModel, Tags, Version};
 use crate::core::model::{Model, Shown};
 
+/// The version whose answers were recorded and are followed here.
+const VERSION: &str = "0.32.15";
+
 /// When nothing is known of it: a moment that clients can parse.
 const LONG_AGO: &str = "1970-01-01T00:00:00Z";
 
@@ -35,10 +38,10 @@ pub fn tags(models: &[&Model]) -> Value {
     json!(Tags { models })
 }
 
-/// `GET /api/version`.
-pub fn version(version: &str) -> Value {
+/// `GET /api/version`: of the API that these answers follow, whatever the endpoints run.
+pub fn version() -> Value {
     json!(Version {
-        version: version.to_owned(),
+        version: VERSION.to_owned(),
     })
 }
 
@@ -180,6 +183,6 @@ mod tests {
 
     #[test]
     fn a_version_is_answered_as_ollama_does() {
-        assert_eq!(version("0.32.15"), json!({"version": "0.32.15"}));
+        assert_eq!(version(), json!({"version": "0.32.15"}));
     }
 }

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod gpu;
 pub mod host;
 pub mod processes;
+pub mod room;
 
 pub use gpu::{Gpu, Gpus, NoGpus};
 pub use host::{Host, HostSampler};

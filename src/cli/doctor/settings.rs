@@ -22,7 +22,7 @@ pub(super) fn settings(seen: &[Seen], settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     for seen in seen.iter().filter(|seen| seen.endpoint.health.is_ok()) {
         let name = &seen.settings.name;
-        if !is_local(&seen.settings.url) {
+        if !seen.settings.is_on_this_machine() {
             let what = format!("{name} runs elsewhere: its settings cannot be read from here");
             findings.push(
                 Finding::unknown("ollama-settings", what)
@@ -42,12 +42,6 @@ pub(super) fn settings(seen: &[Seen], settings: &Settings) -> Vec<Finding> {
         }
     }
     findings
-}
-
-fn is_local(url: &str) -> bool {
-    ["//127.", "//localhost", "//[::1]"]
-        .iter()
-        .any(|host| url.contains(host))
 }
 
 /// Slots that are worth having: enough for the squad, few enough for one GPU.

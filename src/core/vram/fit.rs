@@ -25,6 +25,28 @@ pub struct Room {
     pub source: RoomSource,
 }
 
+impl Room {
+    /// What is configured, less what is kept free.
+    pub fn configured(total: u64, reserve: u64) -> Self {
+        Self {
+            size: total.saturating_sub(reserve),
+            total,
+            source: RoomSource::Configured,
+        }
+    }
+
+    /// What the driver tells: of `total`, `used` are in use, `resident` of them by models, which
+    /// may give way to others; what other programs use may not.
+    pub fn driver((total, used): (u64, u64), resident: u64, reserve: u64) -> Self {
+        let others = used.saturating_sub(resident);
+        Self {
+            size: total.saturating_sub(others).saturating_sub(reserve),
+            total,
+            source: RoomSource::Driver,
+        }
+    }
+}
+
 /// How a GPU's memory is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -179,6 +201,14 @@ mod tests {
             KvCache::F16,
             Some(room(size)),
         )
+    }
+
+    #[test]
+    fn what_other_programs_use_is_no_room_and_what_models_use_is() {
+        let room = Room::driver((24 * GIB, 20 * GIB), 18 * GIB, GIB);
+        assert_eq!((room.size, room.total), (21 * GIB, 24 * GIB));
+        assert_eq!(Room::configured(24 * GIB, GIB).size, 23 * GIB);
+        assert_eq!(Room::driver((GIB, GIB), 0, 2 * GIB).size, 0);
     }
 
     #[test]
