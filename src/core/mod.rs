@@ -3,6 +3,7 @@
 //! Architecture invariant: no tokio, no IO, no clock, no randomness. Time comes in as an argument.
 
 pub mod agent;
+pub mod breaker;
 pub mod catalogue;
 pub mod clock;
 pub mod command;
@@ -11,21 +12,25 @@ pub mod demo;
 pub mod dispatch;
 pub mod endpoint;
 pub mod event;
+pub mod failure;
 pub mod health;
 pub mod ids;
 pub mod medic;
 pub mod model;
 pub mod pool;
 pub mod quota;
+pub mod retry;
 pub mod runners;
 pub mod served;
 pub mod settings;
 pub mod size;
+pub mod stall;
 pub mod task;
 pub mod time;
 pub mod traffic;
 mod transition;
 pub mod upgrade;
+pub mod verdict;
 pub mod verify;
 pub mod vram;
 
