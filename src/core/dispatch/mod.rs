@@ -12,9 +12,12 @@
 //! Invariant: pure. Time comes in as `now`, a [`Moment`] that only grows.
 
 mod ask;
+mod conversations;
+mod cost;
 mod decide;
 mod dispatcher;
 mod lane;
+mod rates;
 mod report;
 mod room;
 mod shadow;
@@ -25,4 +28,7 @@ mod tests;
 pub use ask::{
     Ask, DispatchSettings, Focus, Listed, Loads, Moment, Order, RequestId, Runner, ServiceTiming,
 };
+pub use conversations::Conversations;
+pub use cost::{Candidate, Choice, Terms, choose};
 pub use dispatcher::Dispatcher;
+pub use rates::{Rate, Rates, Size};
