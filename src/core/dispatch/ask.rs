@@ -122,6 +122,19 @@ pub struct ServiceTiming {
     pub output_tokens: u64,
 }
 
+/// What a request for a runner would meet now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// Until the runner would take it, its own load apart.
+    pub queue: Duration,
+    /// Its load; zero when it is resident.
+    pub load: Duration,
+    /// What unloading others for it costs, with their reloads as far as they will be needed.
+    pub eviction: Duration,
+    /// The load that it is resident since.
+    pub epoch: Option<u64>,
+}
+
 /// How the dispatcher serves.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DispatchSettings {

@@ -236,7 +236,7 @@ impl Dispatcher {
         lane.state = State::Resident;
         lane.fenced = false;
         lane.stuck_since = Some(now);
-        lane.batch_since = now;
+        lane.begin_batch(now);
         if let Some(change) = self.change.take_if(|change| change.victims.contains(&at)) {
             for victim in change.victims {
                 let lane = &mut self.lanes[victim];
@@ -351,8 +351,7 @@ impl Dispatcher {
         if is_new {
             self.epochs += 1;
             lane.epoch = self.epochs;
-            lane.batch_since = now;
-            lane.idle_since = now;
+            lane.begin_batch(now);
             lane.expires_at = None;
         }
     }

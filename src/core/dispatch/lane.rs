@@ -45,7 +45,6 @@ pub(super) struct Waiting {
 pub(super) struct Running {
     pub(super) id: RequestId,
     client: String,
-    priority: Priority,
     pub(super) work: Duration,
     pub(super) since: Moment,
     pub(super) at_once: u32,
@@ -87,7 +86,7 @@ pub(super) struct Lane {
     pub(super) shadow: u64,
     pub(super) running: Vec<Running>,
     waiting: BTreeMap<Stamp, Waiting>,
-    arrivals: BTreeMap<u64, u64>,
+    arrivals: BTreeMap<u64, Stamp>,
     backlog: Duration,
     critical: u32,
     weights: u64,
@@ -130,6 +129,11 @@ impl Lane {
         }
     }
 
+    pub(super) fn begin_batch(&mut self, now: Moment) {
+        self.batch_since = now;
+        self.idle_since = now;
+    }
+
     pub(super) fn queued(&self) -> usize {
         self.waiting.len()
     }
@@ -152,10 +156,8 @@ impl Lane {
 
     /// When the request that waits longest has come.
     pub(super) fn oldest(&self) -> Option<Moment> {
-        let (number, stamp) = self.arrivals.first_key_value()?;
-        self.waiting
-            .get(&(*stamp, *number))
-            .map(|waiting| waiting.arrived)
+        let (_, stamp) = self.arrivals.first_key_value()?;
+        self.waiting.get(stamp).map(|waiting| waiting.arrived)
     }
 
     /// Σ priority × (waited + `each`).
@@ -195,14 +197,15 @@ impl Lane {
         let flow = self.flows.entry(ask.client.clone()).or_default();
         let start = flow.stamp.max(self.virtual_now);
         flow.stamp = start + cost(ask.work, ask.priority);
+        let is_critical = ask.priority == Priority::Critical;
         flow.open += 1;
         let stamp = (flow.stamp, number);
         let weight = weight(ask.priority);
         self.weights += weight;
         self.weighted += u128::from(weight) * now.as_micros();
-        self.critical += u32::from(ask.priority == Priority::Critical);
+        self.critical += u32::from(is_critical);
         self.backlog += ask.work;
-        self.arrivals.insert(number, stamp.0);
+        self.arrivals.insert(number, stamp);
         self.waiting.insert(
             stamp,
             Waiting {
@@ -291,7 +294,6 @@ impl Lane {
         self.running.push(Running {
             id: waiting.id,
             client: waiting.client.clone(),
-            priority: waiting.priority,
             work: waiting.work,
             since: now,
             at_once: u32::try_from(self.running.len()).unwrap_or(u32::MAX) + 1,
@@ -299,18 +301,15 @@ impl Lane {
         Some(waiting)
     }
 
-    /// Ends a request that runs; its client pays what it took instead of what was predicted.
+    /// Ends a request that runs. Its client has paid what was predicted: paying what it took
+    /// instead makes whoever had one long answer wait for all others, and the longest wait longer
+    /// by a quarter.
     pub(super) fn finish(&mut self, id: RequestId, now: Moment) -> Option<Running> {
         let at = self.running.iter().position(|running| running.id == id)?;
         let ended = self.running.swap_remove(at);
         self.touched = true;
         if let Some(flow) = self.flows.get_mut(&ended.client) {
             flow.open = flow.open.saturating_sub(1);
-            if flow.open == 0 {
-                let took = now.saturating_sub(ended.since);
-                flow.stamp = (flow.stamp + cost(took, ended.priority))
-                    .saturating_sub(cost(ended.work, ended.priority));
-            }
         }
         self.forget(&ended.client);
         if !self.has_work() {

@@ -7,7 +7,9 @@
 //! not: once a GPU is saturated everyone has waited too long, and every request swaps.
 //!
 //! [`Dispatcher`] is told what happens and says what to do ([`Order`]); it does nothing itself.
-//! [`slots`] finds out how many requests a runner serves at a time.
+//! [`slots`] finds out how many requests a runner serves at a time. Between endpoints [`choose`]
+//! decides, by what [`Rates`] and [`Conversations`] know of each. [`simulation`] runs the whole of
+//! it on a virtual clock.
 //!
 //! Invariant: pure. Time comes in as `now`, a [`Moment`] that only grows.
 
@@ -21,12 +23,14 @@ mod rates;
 mod report;
 mod room;
 mod shadow;
+pub mod simulation;
 pub mod slots;
 #[cfg(test)]
 mod tests;
 
 pub use ask::{
-    Ask, DispatchSettings, Focus, Listed, Loads, Moment, Order, RequestId, Runner, ServiceTiming,
+    Ask, DispatchSettings, Focus, Listed, Loads, Moment, Order, Outlook, RequestId, Runner,
+    ServiceTiming,
 };
 pub use conversations::Conversations;
 pub use cost::{Candidate, Choice, Terms, choose};

@@ -4,54 +4,91 @@ use std::time::Duration;
 
 use crate::core::runners::{ModelLoad, RunnerState};
 
-use super::ask::{Loads, Moment, Runner};
+use super::ask::{Loads, Moment, Outlook, Runner};
 use super::dispatcher::Dispatcher;
 use super::lane::{Lane, State};
+use super::room::Fit;
+
+/// How fast the need for an idle model fades: what was not asked for in five minutes is what
+/// Ollama itself unloads.
+const NEED_DECAY: Duration = Duration::from_secs(300);
+/// An unload before one was measured: Ollama kills the runner and waits 0.5 to 1.5 s for memory.
+const UNLOAD: Duration = Duration::from_millis(1500);
 
 impl Dispatcher {
     /// What a request for this runner that came now would wait.
     pub fn predicted_wait(&self, runner: &Runner, now: Moment) -> Duration {
+        let outlook = self.outlook(runner, now);
+        outlook.queue + outlook.load
+    }
+
+    /// What a request for this runner that came now would meet.
+    pub fn outlook(&self, runner: &Runner, now: Moment) -> Outlook {
         let lane = self.find(runner).map(|at| &self.lanes[at]);
-        match lane {
-            Some(lane) if lane.state == State::Resident && !lane.fenced => {
-                let is_free = lane.running.len() < usize::from(lane.slots.get());
-                let is_free = is_free && !lane.is_wanted();
-                if is_free {
+        if let Some(lane) = lane.filter(|lane| lane.state == State::Resident && !lane.fenced) {
+            let is_free = lane.running.len() < usize::from(lane.slots.get());
+            let is_free = is_free && !lane.is_wanted();
+            return Outlook {
+                queue: if is_free {
                     Duration::ZERO
                 } else {
                     lane.remaining(now)
-                }
-            }
-            lane => {
-                let own = lane.map_or(Duration::ZERO, |lane| lane.remaining(now));
-                own + self.until_loaded(lane, now)
-            }
+                },
+                epoch: Some(lane.epoch),
+                ..Outlook::default()
+            };
+        }
+        let size = lane.map_or(0, |lane| lane.size);
+        let own = lane.map_or(Duration::ZERO, |lane| lane.remaining(now));
+        Outlook {
+            queue: own + self.before(runner, now),
+            load: lane
+                .and_then(|lane| lane.load_time)
+                .unwrap_or_else(|| self.swap_estimate()),
+            eviction: self.eviction(runner, size, now),
+            epoch: None,
         }
     }
 
-    /// Time until a runner that is not resident is loaded, with those who go before it.
-    fn until_loaded(&self, wanted: Option<&Lane>, now: Moment) -> Duration {
+    /// Time until a runner that is not resident could be loaded: those who go before it.
+    fn before(&self, wanted: &Runner, now: Moment) -> Duration {
         let swap = self.swap_estimate();
-        let load = wanted.and_then(|lane| lane.load_time).unwrap_or(swap);
-        let mut before = Duration::ZERO;
-        for lane in &self.lanes {
-            let is_same = wanted.is_some_and(|wanted| wanted.runner == lane.runner);
-            before += match lane.state {
-                _ if is_same => Duration::ZERO,
-                State::Resident if lane.fenced => lane.draining(now),
-                State::Resident => {
-                    let left = (lane.batch_since + self.quantum()).saturating_sub(now);
-                    lane.remaining(now).min(left + lane.draining(now))
-                }
-                State::Unloading => self.unload_time.unwrap_or_default(),
-                State::Loading => swap + lane.remaining(now).min(self.quantum()),
-                State::Installed if lane.is_wanted() => {
-                    swap + lane.remaining(now).min(self.quantum())
-                }
-                State::Installed => Duration::ZERO,
-            };
+        let others = self.lanes.iter().filter(|lane| lane.runner != *wanted);
+        let each = others.map(|lane| match lane.state {
+            State::Resident if lane.fenced => lane.draining(now),
+            State::Resident => {
+                let left = lane
+                    .batch_since
+                    .saturating_add(self.quantum())
+                    .saturating_sub(now);
+                lane.remaining(now).min(left + lane.draining(now))
+            }
+            State::Unloading => self.unload_time.unwrap_or_default(),
+            State::Loading => swap + lane.remaining(now).min(self.quantum()),
+            State::Installed if lane.is_wanted() => swap + lane.remaining(now).min(self.quantum()),
+            State::Installed => Duration::ZERO,
+        });
+        each.sum()
+    }
+
+    /// What making room would cost; nothing where there is room or nobody knows.
+    fn eviction(&self, wanted: &Runner, size: u64, now: Moment) -> Duration {
+        let resident = || {
+            self.lanes
+                .iter()
+                .filter(|lane| lane.state == State::Resident)
+        };
+        let same = resident().find(|lane| lane.runner.is_same_model(wanted));
+        let sizes = resident().map(|lane| lane.size).chain([size]);
+        if same.is_none() && self.room.fit(sizes) != Fit::No {
+            return Duration::ZERO;
         }
-        before + load
+        let costs = resident().map(|lane| {
+            let reload = lane.load_time.unwrap_or_else(|| self.swap_estimate());
+            let idle = (!lane.has_work()).then(|| now.saturating_sub(lane.idle_since));
+            eviction(self.unload_time.unwrap_or(UNLOAD), reload, idle)
+        });
+        costs.min().unwrap_or_default()
     }
 
     /// What is known of endpoints, models, queues and swaps.
@@ -101,6 +138,14 @@ impl Dispatcher {
             model.trouble = Some("it cannot be unloaded".to_owned());
         }
     }
+}
+
+/// What unloading a runner costs: the unload, and its reload as far as it will be needed.
+fn eviction(unload: Duration, reload: Duration, idle: Option<Duration>) -> Duration {
+    let need = idle.map_or(1.0, |idle| {
+        (-idle.as_secs_f64() / NEED_DECAY.as_secs_f64()).exp()
+    });
+    unload + reload.mul_f64(need)
 }
 
 fn state(lane: &Lane) -> RunnerState {

@@ -125,3 +125,85 @@ impl Slots {
         self.limit = Some((slots, now));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An endpoint with so many slots, at which more requests at a time are faster together.
+    fn serve(slots: &mut Slots, real: u32, requests: usize) {
+        for number in 0..requests {
+            let at_once = u32::from(slots.get());
+            let timing = ServiceTiming {
+                slot_wait: Duration::from_secs(u64::from(at_once > real)),
+                decode: Duration::from_secs(2),
+                output_tokens: 60,
+                ..ServiceTiming::default()
+            };
+            let sample = Sample {
+                admitted_with: at_once,
+                ended_with: at_once,
+                wanted: true,
+                timing,
+            };
+            slots.learn(sample, Duration::from_secs(number as u64));
+        }
+    }
+
+    #[test]
+    fn the_slots_of_an_endpoint_are_found_exactly() {
+        for real in 1..=8 {
+            let mut slots = Slots::new(None);
+            assert_eq!(slots.get(), 1);
+            serve(&mut slots, real, 40);
+            assert_eq!(u32::from(slots.get()), real);
+        }
+    }
+
+    #[test]
+    fn more_at_a_time_is_not_kept_when_it_is_no_faster() {
+        let mut slots = Slots::new(None);
+        for number in 0..40_u64 {
+            let at_once = u32::from(slots.get());
+            let timing = ServiceTiming {
+                // Three share what two get.
+                decode: Duration::from_secs(if at_once > 2 { 3 } else { 2 }),
+                output_tokens: 60,
+                ..ServiceTiming::default()
+            };
+            let sample = Sample {
+                admitted_with: at_once,
+                ended_with: at_once,
+                wanted: true,
+                timing,
+            };
+            slots.learn(sample, Duration::from_secs(number));
+        }
+        assert_eq!(slots.get(), 2);
+    }
+
+    #[test]
+    fn a_limit_is_tried_again_after_half_an_hour() {
+        let mut slots = Slots::new(None);
+        serve(&mut slots, 1, 10);
+        assert_eq!(slots.get(), 1);
+        let timing = ServiceTiming::default();
+        let sample = Sample {
+            admitted_with: 1,
+            ended_with: 1,
+            wanted: true,
+            timing,
+        };
+        slots.learn(sample, Duration::from_secs(3600));
+        assert_eq!(slots.get(), 2);
+    }
+
+    #[test]
+    fn a_configured_number_is_kept() {
+        let mut slots = Slots::new(Some(3));
+        serve(&mut slots, 8, 40);
+        assert_eq!(slots.get(), 3);
+        slots.configure(None);
+        assert_eq!(slots.get(), 1, "it was never above one on its own");
+    }
+}
