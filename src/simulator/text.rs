@@ -1,7 +1,28 @@
 //! Tokens of simulated answers: cutting text, made-up words, a small generator of numbers.
 
+/// Ollama ends an answer after more equal tokens in a row than this. An answer that was asked for
+/// shall come whole, so equal words are joined before there are too many.
+const EQUAL_IN_A_ROW: usize = 20;
+
 /// Cuts a text into pieces of a few characters, as a tokeniser would; together they are the text.
 pub(super) fn tokens(text: &str) -> Vec<String> {
+    let mut joined: Vec<String> = Vec::new();
+    let mut equal = 0;
+    for token in pieces(text) {
+        let is_equal = joined.last() == Some(&token);
+        equal = if is_equal { equal + 1 } else { 0 };
+        match joined.last_mut() {
+            Some(last) if equal >= EQUAL_IN_A_ROW => {
+                last.push_str(&token);
+                equal = 0;
+            }
+            _ => joined.push(token),
+        }
+    }
+    joined
+}
+
+fn pieces(text: &str) -> Vec<String> {
     let mut tokens = Vec::new();
     let mut token = String::new();
     for c in text.chars() {
@@ -87,6 +108,16 @@ mod tests {
         #[test]
         fn tokens_are_the_text(text in ".{0,200}") {
             prop_assert_eq!(tokens(&text).concat(), text);
+        }
+    }
+
+    #[test]
+    fn a_word_said_a_hundred_times_is_not_a_hundred_equal_tokens() {
+        for text in ["word ".repeat(100), "=".repeat(900), "\n".repeat(900)] {
+            let tokens = tokens(&text);
+            assert_eq!(tokens.concat(), text);
+            let longest = tokens.chunk_by(|a, b| a == b).map(<[_]>::len);
+            assert!(longest.max().unwrap() <= 30, "{tokens:?}");
         }
     }
 
