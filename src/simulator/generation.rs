@@ -6,10 +6,12 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::clock::Clock;
 use super::coder::Answer;
+use super::outage::Outage;
 use super::request::Ask;
 use super::scenario::{FaultKind, FaultSpec, ModelSpec, Voice};
-use super::scheduler::{Grant, Slot};
+use super::scheduler::{Busy, Grant, Slot, Work};
 use super::text::{self, Numbers};
 use crate::ollama::wire::Timings;
 
@@ -17,6 +19,9 @@ use crate::ollama::wire::Timings;
 const REPEAT_LIMIT: usize = 30;
 /// What Ollama says when its runner dies.
 const RUNNER_DIED: &str = "an error was encountered while running the model: unexpected EOF";
+/// What it says when the runner has no memory left.
+const NO_MEMORY: &str =
+    "an error was encountered while running the model: CUDA error: out of memory";
 
 /// What comes next in an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,10 +48,16 @@ pub(super) enum Event {
 /// An answer in the making; dropping it frees slot and model.
 pub(super) struct Generation {
     held: Option<(Grant, Slot)>,
+    decoding: Option<Busy>,
     source: Source,
     fault: Option<FaultSpec>,
-    pace: Duration,
+    pace: Pace,
+    outage: Outage,
+    /// Tokens per second that were asked for, or the model's own.
+    rate: f64,
+    is_rate_asked: bool,
     started: Instant,
+    due: Instant,
     arrived: Instant,
     timings: Timings,
     limit: Option<u64>,
@@ -98,17 +109,37 @@ pub(super) struct Begin {
     pub(super) prefill: Duration,
     pub(super) num_ctx: u64,
     pub(super) reply: Answer,
+    pub(super) pace: Pace,
+    pub(super) outage: Outage,
+}
+
+/// How the time of a token varies.
+pub(super) struct Pace {
+    pub(super) clock: Clock,
+    /// Largest deviation, as a share.
+    pub(super) jitter: f64,
+    pub(super) numbers: Numbers,
+}
+
+impl Pace {
+    /// A token that takes `seconds` on average.
+    fn token(&mut self, seconds: f64) -> Duration {
+        let deviation = self.jitter * (2.0 * self.numbers.fraction() - 1.0);
+        let seconds = seconds * (1.0 + deviation);
+        self.clock.real(Duration::from_secs_f64(seconds))
+    }
 }
 
 impl Generation {
     /// An answer of `model` to `ask`.
     pub(super) fn new(
-        held: (Grant, Slot),
+        held: Option<(Grant, Slot)>,
         ask: &Ask,
         model: &ModelSpec,
-        begin: &Begin,
+        begin: Begin,
         fault: Option<FaultSpec>,
     ) -> Self {
+        let kind = fault.as_ref().map(|fault| fault.kind);
         let prompt: String = ask.messages.iter().map(|m| m.content.as_str()).collect();
         let predict = ask.integer("num_predict").ok().flatten().unwrap_or(-1);
         let limit = match u64::try_from(predict) {
@@ -117,9 +148,8 @@ impl Generation {
             Ok(limit) => Some(limit),
             Err(_negative) => Some(10 * begin.num_ctx),
         };
-        let is_empty = fault.as_ref().is_some_and(|f| f.kind == FaultKind::Empty);
         let source = match (&ask.format, model.voice) {
-            _ if is_empty => Source::of(""),
+            _ if kind == Some(FaultKind::Empty) => Source::of(""),
             (Some(Value::Object(schema)), _) => {
                 Source::of(&instance(&Value::Object(schema.clone())).to_string())
             }
@@ -134,12 +164,20 @@ impl Generation {
         };
         let mut stops = ask.stops();
         stops.extend(model.stop.iter().cloned());
+        let decoding = held
+            .as_ref()
+            .map(|(_, slot)| Busy::new(&slot.engine, Work::Decode));
         Self {
-            held: Some(held),
+            held,
+            decoding,
             source,
             fault,
-            pace: Duration::from_secs_f64(1.0 / begin.reply.rate.unwrap_or(model.rate)),
+            pace: begin.pace,
+            outage: begin.outage,
+            rate: begin.reply.rate.unwrap_or(model.rate),
+            is_rate_asked: begin.reply.rate.is_some(),
             started: Instant::now(),
+            due: Instant::now(),
             arrived: begin.arrived,
             timings: Timings {
                 load_duration: nanos(begin.granted - begin.arrived),
@@ -183,9 +221,25 @@ impl Generation {
             return Some(self.end(Event::End));
         }
         self.timings.eval_count += 1;
-        let due = self.pace.mul_f64(self.timings.eval_count as f64);
-        tokio::time::sleep_until(self.started + due).await;
+        let time = self.token_time();
+        self.due += time;
+        tokio::time::sleep_until(self.due).await;
         Some(self.token(token))
+    }
+
+    /// How long this token takes: the more streams the runner speaks, the longer.
+    fn token_time(&mut self) -> Duration {
+        let factor = match &self.held {
+            // What was asked for is kept.
+            Some((_, slot)) if !self.is_rate_asked => slot.engine.decode_factor(),
+            _ => {
+                return self
+                    .pace
+                    .clock
+                    .real(Duration::from_secs_f64(1.0 / self.rate));
+            }
+        };
+        self.pace.token(factor / self.rate)
     }
 
     fn token(&mut self, token: String) -> Event {
@@ -224,7 +278,8 @@ impl Generation {
             FaultKind::Stall => std::future::pending().await,
             FaultKind::Cut => {
                 // What was said before is sent first: a pending body is a flushed one.
-                tokio::time::sleep(self.pace.max(Duration::from_millis(1))).await;
+                let token = self.token_time();
+                tokio::time::sleep(token.max(Duration::from_millis(1))).await;
                 Some(self.end(Event::Cut))
             }
             FaultKind::NoDone => Some(self.end(Event::End)),
@@ -238,15 +293,44 @@ impl Generation {
                 }
                 Some(self.end(Event::Error(RUNNER_DIED.into())))
             }
+            FaultKind::RunnerOom => {
+                if let Some((grant, _)) = &self.held {
+                    grant.expire_all();
+                }
+                let message = message.unwrap_or_else(|| NO_MEMORY.into());
+                Some(self.end(Event::Error(message)))
+            }
+            FaultKind::Down => {
+                self.outage.begin(fault.duration);
+                std::future::pending().await
+            }
+            FaultKind::Repeat => {
+                self.fault = None;
+                self.source = Source::Loop;
+                None
+            }
             FaultKind::MalformedLine => {
                 self.fault = None;
                 Some(Event::Raw(message.unwrap_or_else(|| "{\"model\":".into())))
             }
             FaultKind::Status
+            | FaultKind::Busy
             | FaultKind::Refuse
-            | FaultKind::SlowLoad
+            | FaultKind::QueueError
+            | FaultKind::Truncated
+            | FaultKind::Exceeded
             | FaultKind::Empty
-            | FaultKind::ThinkingOnly => None,
+            | FaultKind::ThinkingOnly
+            | FaultKind::SlowLoad
+            | FaultKind::StuckLoad
+            | FaultKind::LoadError
+            | FaultKind::LoadOom
+            | FaultKind::CpuOnly
+            | FaultKind::SlowUnload
+            | FaultKind::StuckUnload
+            | FaultKind::PsLag
+            | FaultKind::Removed
+            | FaultKind::Repointed => None,
         }
     }
 
@@ -260,8 +344,26 @@ impl Generation {
     fn end(&mut self, event: Event) -> Event {
         self.ended = true;
         // Slot and model are free before the client hears of the end.
-        self.held = None;
+        self.let_go();
         event
+    }
+
+    /// Frees slot and model; the slot still knows what was said.
+    fn let_go(&mut self) {
+        self.decoding = None;
+        if let Some((grant, mut slot)) = self.held.take() {
+            slot.holds.push_str("assistant\n");
+            slot.holds.push_str(&self.said);
+            // The slot first: whoever waits for it has the runner as well.
+            drop(slot);
+            drop(grant);
+        }
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 

@@ -2,16 +2,11 @@
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::request::Refusal;
-
-/// The moment, as Ollama writes it.
-pub(super) fn now() -> String {
-    jiff::Timestamp::now().to_string()
-}
 
 /// `application/json` with a status.
 pub(super) fn json_response(status: u16, body: &Value) -> Response {
@@ -20,7 +15,19 @@ pub(super) fn json_response(status: u16, body: &Value) -> Response {
 
 /// `{"error": …}` with a status.
 pub(super) fn error_response(refusal: &Refusal) -> Response {
-    json_response(refusal.status, &json!({ "error": refusal.message }))
+    let mut body = json!({ "error": refusal.message });
+    if let (Some(url), Some(map)) = (&refusal.signin_url, body.as_object_mut()) {
+        map.insert("signin_url".into(), url.clone().into());
+    }
+    with_retry_after(json_response(refusal.status, &body), refusal)
+}
+
+/// The header of a refusal that names a time.
+pub(super) fn with_retry_after(mut response: Response, refusal: &Refusal) -> Response {
+    if let Some(seconds) = refusal.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 /// Any text with a status.

@@ -7,20 +7,27 @@
 //!
 //! Architecture invariant: a client cannot tell it from Ollama except by what the text means.
 
+mod admission;
 mod chat;
+mod clock;
 pub mod coder;
 mod fault;
 mod generation;
 mod go;
+mod in_process;
 mod json;
 mod openai;
+mod outage;
+mod prompt;
 mod request;
 mod routes;
 mod scenario;
 mod scheduler;
 mod server;
+mod simulated;
 mod text;
 mod units;
 
+pub use in_process::{InProcess, Refused};
 pub use scenario::{Scenario, ScenarioError};
 pub use server::{Args, RunError, run, serve};

@@ -3,11 +3,12 @@
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::chat::{self, Collected, Outcome};
+use super::admission::{self, Outcome};
+use super::chat::{self, Collected};
 use super::generation::Event;
-use super::json::json_response;
+use super::json::{json_response, with_retry_after};
 use super::request::{Ask, Refusal, object};
-use super::routes::{Aborts, Simulator};
+use super::simulated::{Aborts, Simulator};
 use crate::ollama::wire::Timings;
 
 /// The whole of a request.
@@ -22,15 +23,13 @@ pub(super) async fn completions(simulator: &Simulator, aborts: &Aborts, body: &[
         Ok(read) => read,
         Err(refusal) => return error(&refusal),
     };
+    let now = simulator.clock.shown();
     let form = Form {
-        id: format!(
-            "chatcmpl-{}",
-            jiff::Timestamp::now().subsec_nanosecond() % 1000
-        ),
-        created: jiff::Timestamp::now().as_second(),
+        id: format!("chatcmpl-{}", now.subsec_nanosecond() % 1000),
+        created: now.as_second(),
         model: ask.model.clone(),
     };
-    match chat::begin(simulator, aborts, "/v1/chat/completions", &ask).await {
+    match admission::begin(simulator, aborts, "/v1/chat/completions", &ask).await {
         Err(refusal) => error(&refusal),
         Ok(Outcome::Loaded(_)) => error(&Refusal::new(400, "[] is too short - 'messages'")),
         Ok(Outcome::Answer(mut generation)) if ask.is_streamed => {
@@ -59,7 +58,7 @@ pub(super) fn error(refusal: &Refusal) -> Response {
     let body = json!({"error": {
         "message": refusal.message, "type": kind, "param": null, "code": null,
     }});
-    json_response(refusal.status, &body)
+    with_retry_after(json_response(refusal.status, &body), refusal)
 }
 
 struct Form {

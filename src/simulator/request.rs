@@ -13,12 +13,26 @@ use crate::ollama::wire::Message;
 pub(super) struct Refusal {
     pub(super) status: u16,
     pub(super) message: String,
+    /// `Retry-After` in seconds.
+    pub(super) retry_after: Option<u64>,
+    /// Where to sign in: only in answers for cloud models.
+    pub(super) signin_url: Option<String>,
 }
 
 impl Refusal {
     pub(super) fn new(status: u16, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self { status, message }
+        Self {
+            status,
+            message: message.into(),
+            retry_after: None,
+            signin_url: None,
+        }
+    }
+
+    /// The queue of loads is full.
+    pub(super) fn busy() -> Self {
+        let busy = "server busy, please try again.  maximum pending requests exceeded";
+        Self::new(503, busy)
     }
 
     pub(super) fn model_not_found(name: &str) -> Self {
@@ -37,22 +51,58 @@ pub(super) enum KeepAlive {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RunnerOptions {
     pub(super) num_ctx: u64,
-    num_batch: Option<i64>,
+    /// Ollama chose `num_ctx`: neither the request nor the model nor the server named one.
+    pub(super) is_context_chosen: bool,
+    num_batch: Option<u64>,
     num_gpu: Option<i64>,
-    main_gpu: Option<i64>,
-    num_thread: Option<i64>,
+    main_gpu: i64,
+    num_thread: i64,
+    draft_num_predict: i64,
     use_mmap: Option<bool>,
+    shift: bool,
 }
 
 impl RunnerOptions {
-    /// Whether a runner started with `self` serves a request for `wanted`.
-    pub(super) fn serves(&self, wanted: &Self) -> bool {
-        self.num_ctx == wanted.num_ctx
-            && self.num_batch == wanted.num_batch
-            && (wanted.num_gpu.is_none_or(|n| n < 0) || self.num_gpu == wanted.num_gpu)
+    /// Whether a runner started with `self`, which took `batch`, serves a request for `wanted`.
+    pub(super) fn serves(&self, wanted: &Self, batch: u64) -> bool {
+        let is_context_same =
+            self.is_context_chosen && wanted.is_context_chosen || self.num_ctx == wanted.num_ctx;
+        let is_batch_same = match (self.num_batch, wanted.num_batch) {
+            (None, None) => true,
+            (_, asked) => batch == asked.unwrap_or(DEFAULT_BATCH),
+        };
+        is_context_same
+            && is_batch_same
+            && (wanted.num_gpu.is_none() || self.num_gpu == wanted.num_gpu)
             && self.main_gpu == wanted.main_gpu
             && self.num_thread == wanted.num_thread
+            && self.draft_num_predict == wanted.draft_num_predict
             && (wanted.use_mmap.is_none() || self.use_mmap == wanted.use_mmap)
+            && self.shift == wanted.shift
+    }
+
+    /// The batch that was asked for.
+    pub(super) fn batch(&self) -> Option<u64> {
+        self.num_batch
+    }
+
+    /// Layers that shall be on the GPU.
+    pub(super) fn gpu_layers(&self) -> Option<u64> {
+        self.num_gpu.and_then(|layers| u64::try_from(layers).ok())
+    }
+
+    /// The next smaller context, where Ollama chose it: more than 32768, 32768, 4096.
+    pub(super) fn next_tier(&self) -> Option<Self> {
+        let num_ctx = match self.num_ctx {
+            _ if !self.is_context_chosen => return None,
+            32_769.. => 32_768,
+            4_097..=32_768 => 4_096,
+            _ => return None,
+        };
+        Some(Self {
+            num_ctx,
+            ..self.clone()
+        })
     }
 }
 
@@ -67,8 +117,20 @@ pub(super) struct Ask {
     pub(super) format: Option<Value>,
     pub(super) has_tools: bool,
     pub(super) think: Option<bool>,
-    pub(super) truncate: bool,
+    pub(super) overflow: Overflow,
 }
+
+/// What may be done about a context that is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Overflow {
+    /// A prompt may be cut.
+    pub(super) truncate: bool,
+    /// The context may be shifted.
+    pub(super) shift: bool,
+}
+
+/// `num_batch` when nobody names one.
+const DEFAULT_BATCH: u64 = 512;
 
 /// The body as a JSON object.
 pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
@@ -163,7 +225,7 @@ impl Ask {
                 return Err(Refusal::new(400, message));
             }
         };
-        let (stream, truncate) = (flag("stream")?, flag("truncate")?);
+        let (stream, truncate, shift) = (flag("stream")?, flag("truncate")?, flag("shift")?);
         let keep_alive = keep_alive(body.get("keep_alive"))?;
         let think = match body.get("think") {
             Some(Value::Bool(flag)) => Some(*flag),
@@ -183,7 +245,10 @@ impl Ask {
                 .cloned(),
             has_tools: tools.is_some_and(|tools| !tools.is_empty()),
             think,
-            truncate: truncate.unwrap_or(true),
+            overflow: Overflow {
+                truncate: truncate.unwrap_or(true),
+                shift: shift.unwrap_or(true),
+            },
         })
     }
 
@@ -219,14 +284,26 @@ impl Ask {
         let asked = self
             .integer("num_ctx")?
             .map(|n| u64::try_from(n).unwrap_or(0));
-        let default = model.num_ctx.unwrap_or(server.context_length);
+        let named = asked.or(model.num_ctx);
+        let positive = |value: Option<i64>| value.and_then(|n| u64::try_from(n).ok());
+        // Ollama starts a vision model with at least 2048.
+        let least = if model.capabilities.iter().any(|word| word == "vision") {
+            2_048
+        } else {
+            4
+        };
+        let num_ctx = named.unwrap_or_else(|| server.default_context());
         Ok(RunnerOptions {
-            num_ctx: asked.unwrap_or(default).clamp(4, model.context.max(4)),
-            num_batch: self.integer("num_batch")?,
-            num_gpu: self.integer("num_gpu")?,
-            main_gpu: self.integer("main_gpu")?,
-            num_thread: self.integer("num_thread")?,
+            num_ctx: num_ctx.max(least).min(model.context.max(4)),
+            is_context_chosen: named.is_none() && server.chooses_context(),
+            num_batch: positive(self.integer("num_batch")?).filter(|n| *n > 0),
+            num_gpu: self.integer("num_gpu")?.filter(|n| *n >= 0),
+            main_gpu: self.integer("main_gpu")?.unwrap_or(0),
+            num_thread: self.integer("num_thread")?.unwrap_or(0),
+            // The default in Ollama's api.DefaultOptions.
+            draft_num_predict: self.integer("draft_num_predict")?.unwrap_or(4),
             use_mmap: self.options.get("use_mmap").and_then(Value::as_bool),
+            shift: self.overflow.shift,
         })
     }
 

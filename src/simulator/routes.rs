@@ -1,7 +1,6 @@
-//! The simulator's state and its routes.
+//! The routes, and the answers that need no model.
 
-use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -9,104 +8,18 @@ use axum::extract::{DefaultBodyLimit, Extension, Path, State};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
-use tokio_util::sync::CancellationToken;
 
 use super::chat::{self, Shape};
-use super::coder::Script;
-use super::fault::Faults;
 use super::json::{error_response, json_response, text_response};
 use super::openai;
 use super::request::{Refusal, model_name, object};
-use super::scenario::{ModelSpec, Scenario, ServerSpec};
-use super::scheduler::Scheduler;
+use super::scenario::ModelSpec;
+use super::simulated::{Aborts, Installed, Simulator};
 use super::text::{self, Numbers};
 use crate::core::model::{ModelName, parse_parameter_size};
 
 /// Longest request: a prompt of 10 MB must be refused by its tokens, not by its bytes.
 const BODY_MAX: usize = 256 << 20;
-
-/// One simulated server.
-pub(super) struct Simulator {
-    pub(super) server: ServerSpec,
-    pub(super) scheduler: Scheduler,
-    pub(super) faults: Faults,
-    pub(super) scripts: Vec<Script>,
-    models: Mutex<Vec<Installed>>,
-}
-
-/// A name that points to a model.
-#[derive(Debug, Clone)]
-pub(super) struct Installed {
-    pub(super) name: String,
-    pub(super) digest: String,
-    pub(super) modified_at: String,
-    pub(super) spec: Arc<ModelSpec>,
-}
-
-/// Closes the connection that a request came by.
-#[derive(Clone)]
-pub(super) struct Aborts(CancellationToken);
-
-impl Aborts {
-    pub(super) fn new() -> Self {
-        Self(CancellationToken::new())
-    }
-
-    pub(super) fn abort(&self) {
-        self.0.cancel();
-    }
-
-    pub(super) async fn aborted(&self) {
-        self.0.cancelled().await;
-    }
-}
-
-impl Simulator {
-    pub(super) fn new(scenario: &Scenario, scheduler: Scheduler) -> Self {
-        let models = scenario.models.iter().map(|spec| Installed {
-            name: spec.name.clone(),
-            digest: spec.digest.clone().unwrap_or_else(|| digest(&spec.name)),
-            modified_at: spec.modified_at.clone(),
-            spec: Arc::new(spec.clone()),
-        });
-        Self {
-            server: scenario.server.clone(),
-            scheduler,
-            faults: Faults::new(&scenario.faults, scenario.server.seed),
-            scripts: scenario.scripts(),
-            models: Mutex::new(models.collect()),
-        }
-    }
-
-    pub(super) fn installed(&self, name: &str) -> Option<Installed> {
-        let wanted = ModelName::new(name);
-        let models = self.models();
-        let found = models
-            .iter()
-            .find(|m| ModelName::new(&m.name).is_same(&wanted));
-        found.cloned()
-    }
-
-    fn models(&self) -> MutexGuard<'_, Vec<Installed>> {
-        self.models.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The newest first, as Ollama lists them.
-    fn listed(&self) -> Vec<Installed> {
-        let mut models = self.models().clone();
-        models.sort_by(|a, b| b.modified_at.cmp(&a.modified_at));
-        models
-    }
-}
-
-fn digest(name: &str) -> String {
-    let mut text = String::new();
-    for byte in Sha256::digest(name.as_bytes()) {
-        let _infallible = write!(text, "{byte:02x}");
-    }
-    text
-}
 
 type Shared = State<Arc<Simulator>>;
 
@@ -154,11 +67,13 @@ async fn tags(State(simulator): Shared) -> Response {
                 "embedding_length".into(),
                 model.spec.embedding_length.into(),
             );
-            json!({
+            let mut entry = json!({
                 "name": model.name, "model": model.name, "modified_at": model.modified_at,
                 "size": model.spec.size, "digest": model.digest, "details": details,
                 "capabilities": model.spec.capabilities,
-            })
+            });
+            remote(&model.spec, &mut entry);
+            entry
         })
         .collect();
     json_response(200, &json!({ "models": models }))
@@ -179,6 +94,18 @@ async fn running(State(simulator): Shared) -> Response {
         })
         .collect();
     json_response(200, &json!({ "models": models }))
+}
+
+/// What a cloud model says of where it runs.
+fn remote(spec: &ModelSpec, entry: &mut Value) {
+    if let (Some(host), Some(map)) = (&spec.remote_host, entry.as_object_mut()) {
+        let name = spec
+            .name
+            .trim_end_matches(":cloud")
+            .trim_end_matches("-cloud");
+        map.insert("remote_model".into(), name.into());
+        map.insert("remote_host".into(), host.clone().into());
+    }
 }
 
 fn details(spec: &ModelSpec) -> Map<String, Value> {
@@ -216,6 +143,7 @@ async fn show(State(simulator): Shared, body: Bytes) -> Response {
         "capabilities": spec.capabilities,
         "modified_at": model.modified_at,
     });
+    remote(spec, &mut shown);
     if let (Some(system), Some(map)) = (&spec.system, shown.as_object_mut()) {
         map.insert("system".into(), system.clone().into());
     }
@@ -376,7 +304,7 @@ async fn copy(State(simulator): Shared, body: Bytes) -> Response {
         return error_response(&Refusal::new(404, format!("model {source:?} not found")));
     };
     let name = ModelName::new(&destination).as_str().to_owned();
-    let modified_at = jiff::Timestamp::now().to_string();
+    let modified_at = simulator.clock.shown().to_string();
     let mut models = simulator.models();
     models.retain(|model| model.name != name);
     models.push(Installed {

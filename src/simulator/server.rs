@@ -1,21 +1,25 @@
 //! The listening part: connections that end with the server, as Ollama's do on SIGTERM.
 
+use std::convert::Infallible;
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::routes::{Aborts, Simulator, router};
-use super::scheduler::Scheduler;
+use super::routes::router;
+use super::simulated::{Aborts, Simulator};
 use super::{Scenario, ScenarioError};
 
 /// `warpsquad ollama-sim`
@@ -23,7 +27,7 @@ use super::{Scenario, ScenarioError};
 pub struct Args {
     /// Address to listen on; port 0 takes a free one.
     pub listen: String,
-    /// Scenario file; the built-in default when missing.
+    /// Scenario file or name of a built-in one; the built-in default when missing.
     pub scenario: Option<PathBuf>,
 }
 
@@ -50,7 +54,7 @@ pub enum RunError {
 /// Serves a scenario until SIGINT or SIGTERM. The first line on stdout is the base URL.
 pub async fn run(args: Args) -> Result<(), RunError> {
     let scenario = match &args.scenario {
-        Some(path) => Scenario::read(path)?,
+        Some(path) => Scenario::find(path)?,
         None => Scenario::builtin("default")?,
     };
     let refused = |source| RunError::Listen {
@@ -87,14 +91,73 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+    let address = listener.local_addr()?;
+    let mut listener = TcpListener::from_std(listener)?;
     let workers = TaskTracker::new();
-    let scheduler = Scheduler::start(scenario.server.clone(), &workers, &shutdown);
-    let routes = router(Arc::new(Simulator::new(&scenario, scheduler)));
+    let simulator = Arc::new(Simulator::start(&scenario, &workers, &shutdown));
     let mut connections = JoinSet::new();
     loop {
+        let routes = router(Arc::clone(&simulator));
+        let back = tokio::select! {
+            never = accept(&listener, routes, &mut connections) => match never {},
+            () = shutdown.cancelled() => break,
+            back = gone(&simulator) => back,
+        };
+        drop(listener);
+        connections.shutdown().await;
+        // The port stays ours, and refuses: it is bound, but nobody listens.
+        let socket = bind(address)?;
+        simulator.scheduler.reset();
         tokio::select! {
             () = shutdown.cancelled() => break,
+            () = tokio::time::sleep_until(back) => {}
+        }
+        simulator.outage.end();
+        listener = socket.listen(BACKLOG)?;
+    }
+    connections.shutdown().await;
+    workers.close();
+    workers.wait().await;
+    Ok(())
+}
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// Waits until the scenario takes the server away; when it is back.
+async fn gone(simulator: &Simulator) -> Instant {
+    let planned = simulator.faults.outage();
+    let at = |time: Duration| simulator.clock.instant(time).unwrap_or_else(Instant::now);
+    let begins = async {
+        match planned {
+            Some((from, _)) => tokio::time::sleep_until(at(from)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = begins => planned.map_or_else(Instant::now, |(_, until)| at(until)),
+        duration = simulator.outage.begun() => Instant::now() + simulator.clock.real(duration),
+    }
+}
+
+/// Serves connections as tasks of `connections`.
+async fn accept(
+    listener: &TcpListener,
+    routes: axum::Router,
+    connections: &mut JoinSet<()>,
+) -> Infallible {
+    loop {
+        tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     connections.spawn(connection(stream, routes.clone()));
@@ -102,16 +165,12 @@ pub async fn serve(
                 // Out of descriptors or a client that left in between: the next one may do.
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             },
             Some(_ended) = connections.join_next() => {}
         }
     }
-    connections.shutdown().await;
-    workers.close();
-    workers.wait().await;
-    Ok(())
 }
 
 async fn connection(stream: TcpStream, routes: axum::Router) {
