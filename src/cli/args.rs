@@ -466,7 +466,7 @@ pub struct AgentSend {
 #[derive(Debug, Subcommand)]
 pub enum Model {
     /// List the models of all endpoints.
-    List(Json),
+    List(ModelList),
     /// Show all that is known of a model.
     Show {
         /// Its name.
@@ -475,6 +475,17 @@ pub enum Model {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `model list`
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ModelList {
+    /// Which contexts and slots fit the GPU, and what to set in Ollama; needs no squad.
+    #[arg(long)]
+    pub fit: bool,
+    /// Print one JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `endpoint …`

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::args::{Endpoint, Model};
 use super::client::block_on;
 use super::context::Context;
+use super::fit;
 use super::report::Report;
 use super::show;
 use super::task::client;
@@ -45,6 +46,11 @@ pub(super) fn endpoints(context: &mut Context, asked: &Endpoint) -> Result<(), R
 }
 
 pub(super) fn models(context: &mut Context, asked: &Model) -> Result<(), Report> {
+    if let Model::List(options) = asked
+        && options.fit
+    {
+        return fit::list(context, options.json);
+    }
     let catalogue = catalogue(context)?;
     match asked {
         Model::List(options) if options.json => {

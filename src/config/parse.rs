@@ -191,7 +191,7 @@ impl Reader<'_> {
                 "parallel" => optional.parallel = self.field(("parallel", SLOTS), offset, value),
                 "vram" => optional.vram = self.field(("vram", Kind::Size), offset, value),
                 "kv_cache" => {
-                    optional.kv_cache = self.field(("kv_cache", KV_CACHES), offset, value)
+                    optional.kv_cache = self.field(("kv_cache", KV_CACHES), offset, value);
                 }
                 other => {
                     let hint = super::mistake::suggestion(other, &ENDPOINT_KEYS);

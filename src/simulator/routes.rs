@@ -172,6 +172,9 @@ fn model_info(spec: &ModelSpec) -> Value {
         .parameter_count
         .or_else(|| parse_parameter_size(&spec.parameters));
     let heads = (spec.embedding_length / 128).max(1);
+    // As many as make `kv_per_token` what a client computes: 128 numbers of 2 bytes in each key
+    // and value.
+    let kv_heads = (spec.kv_per_token / (spec.blocks.max(1) * 512)).clamp(1, heads);
     let mut info = json!({
         "general.architecture": family,
         "general.description": "simulated",
@@ -190,7 +193,7 @@ fn model_info(spec: &ModelSpec) -> Value {
     });
     let own = [
         ("attention.head_count", json!(heads)),
-        ("attention.head_count_kv", json!(heads)),
+        ("attention.head_count_kv", json!(kv_heads)),
         ("attention.layer_norm_rms_epsilon", json!(1e-5)),
         ("block_count", json!(spec.blocks)),
         ("context_length", json!(spec.context)),

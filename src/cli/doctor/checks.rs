@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::finding::{Finding, Status};
-use super::{machine, ollama, settings};
+use super::{fit, machine, ollama, settings};
 use crate::cli::args::Json;
 use crate::cli::client::block_on;
 use crate::cli::context::Context;
@@ -52,6 +52,7 @@ fn look(context: &Context) -> Result<Vec<Finding>, Report> {
     findings.extend(ollama::endpoints(&seen));
     findings.extend(ollama::models(&seen, &settings));
     findings.extend(settings::settings(&seen, &settings));
+    findings.extend(fit::fits(&seen, &settings, &places.data_dir));
     findings.extend(machine::gpu());
     Ok(findings)
 }

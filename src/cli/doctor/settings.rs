@@ -58,7 +58,7 @@ fn advice(agents: u16) -> String {
 }
 
 /// The exact lines, and where they go.
-fn unit_lines(variables: &[(&str, String)]) -> String {
+pub(super) fn unit_lines(variables: &[(&str, String)]) -> String {
     let mut lines = vec![
         "sudo systemctl edit ollama, then add:".to_owned(),
         "[Service]".into(),

@@ -1,5 +1,7 @@
 //! The fit planner: which contexts and slots of a model a GPU holds, and what that needs of Ollama.
 
+use std::cmp::Reverse;
+
 use serde::{Deserialize, Serialize};
 
 use super::formula::{KvCache, Shape, ollama_predicts};
@@ -10,6 +12,9 @@ use crate::core::model::Model;
 
 /// Slots that are looked at.
 pub const SLOTS: [u16; 4] = [1, 2, 4, 8];
+
+/// More context than this, tokens, is for other models better than for prompts.
+const CONTEXT_ENOUGH: u32 = 65_536;
 
 /// More slots than this rarely add throughput on one GPU.
 const SLOTS_ENOUGH: u16 = 4;
@@ -95,6 +100,24 @@ pub struct ModelFit {
     pub best: Option<Shape>,
 }
 
+impl Fitting {
+    /// `model` on `endpoint` in this `shape`, in this `room`.
+    pub fn of(
+        table: &VramTable,
+        (endpoint, model): (&EndpointName, &Model),
+        shape: Shape,
+        room: Option<Room>,
+    ) -> Self {
+        let need = table.need(endpoint, model, shape);
+        Self {
+            shape,
+            need,
+            verdict: need.verdict(room),
+            alone: is_alone(model, shape, room),
+        }
+    }
+}
+
 impl VramNeed {
     /// Whether it is there.
     pub fn verdict(self, room: Option<Room>) -> Verdict {
@@ -111,7 +134,7 @@ impl VramNeed {
 /// Every shape of `model` on `endpoint` with caches of type `cache`.
 ///
 /// The best shape has as many slots (up to 4) as hold the default context each, and the largest
-/// context that then fits; where the default context does not even fit once, the largest that does.
+/// context up to 65,536 that then fits; where the default context does not even fit once, the largest that does.
 pub fn fit(
     table: &VramTable,
     (endpoint, model): (&EndpointName, &Model),
@@ -136,13 +159,7 @@ pub fn fit(
                 slots,
                 kv_cache: cache,
             };
-            let need = table.need(endpoint, model, shape);
-            Fitting {
-                shape,
-                need,
-                verdict: need.verdict(room),
-                alone: is_alone(model, shape, room),
-            }
+            Fitting::of(table, (endpoint, model), shape, room)
         })
         .collect();
     ModelFit {
@@ -166,7 +183,14 @@ fn best(shapes: &[Fitting], trained: u32) -> Option<Shape> {
         let roomy = it.shape.context >= enough;
         let slots = if roomy { it.shape.slots } else { 1 };
         let over = it.shape.slots > SLOTS_ENOUGH;
-        (!over, roomy, slots, it.shape.context)
+        let context = it.shape.context;
+        (
+            !over,
+            roomy,
+            slots,
+            context.min(CONTEXT_ENOUGH),
+            Reverse(context),
+        )
     };
     fitting
         .map(|it| (key(it), it.shape))

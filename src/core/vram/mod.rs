@@ -6,11 +6,13 @@
 //!
 //! Invariant: pure. What a GPU has and what is free in it are arguments.
 
+mod advice;
 mod architecture;
 mod fit;
 mod formula;
 mod table;
 
+pub use advice::{Advice, advise, main_model};
 pub use architecture::Architecture;
 pub use fit::{Fitting, ModelFit, Room, RoomSource, SLOTS, Verdict, fit};
 pub use formula::{KvCache, Shape, formula, kv_cache, ollama_predicts};

@@ -75,7 +75,7 @@ struct Key {
 /// Bytes by (context, slots), and when the last one came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Observations {
-    size: BTreeMap<(u32, u16), u64>,
+    sizes: BTreeMap<(u32, u16), u64>,
     last: u64,
 }
 
@@ -111,8 +111,10 @@ impl VramTable {
         let key = Key::new(endpoint, digest, shape.kv_cache);
         let model = self.models.entry(key).or_default();
         model.last = self.clock;
-        let known = model.size.insert((shape.context, shape.slots.max(1)), size);
-        if model.size.len() > SHAPES_MAX {
+        let known = model
+            .sizes
+            .insert((shape.context, shape.slots.max(1)), size);
+        if model.sizes.len() > SHAPES_MAX {
             model.forget(shape);
         }
         self.forget();
@@ -134,8 +136,10 @@ impl VramTable {
                 source: NeedSource::Observed,
             };
         }
-        let Some(size) = between(&points, tokens, || slope(model, shape)) else {
-            return computed;
+        let size = match points.as_slice() {
+            [] => return computed,
+            [only] => shifted(*only, seen.shape(*only, shape.kv_cache), model, shape),
+            _ => between(&points, tokens),
         };
         VramNeed {
             size,
@@ -174,20 +178,36 @@ impl Observations {
     /// Forgets one shape: the one nearest to its neighbours says the least; the ends and the
     /// newest stay.
     fn forget(&mut self, newest: Shape) {
-        let keys: Vec<(u32, u16)> = self.size.keys().copied().collect();
+        let keys: Vec<(u32, u16)> = self.sizes.keys().copied().collect();
         let newest = (newest.context, newest.slots.max(1));
         let inner = keys.windows(3).filter(|three| three[1] != newest);
         let least = inner.min_by_key(|three| u64::from(three[2].0) - u64::from(three[0].0));
         if let Some(key) = least.map(|three| three[1]) {
-            self.size.remove(&key);
+            self.sizes.remove(&key);
         }
+    }
+
+    /// The shape of the observation that takes so many bytes for so many tokens.
+    fn shape(&self, (tokens, size): (u64, u64), kv_cache: KvCache) -> Shape {
+        let of = |((context, slots), _): (&(u32, u16), &u64)| Shape {
+            context: *context,
+            slots: *slots,
+            kv_cache,
+        };
+        let is_it = |shape: &Shape| shape.tokens() == tokens;
+        let found = self.sizes.iter().filter(|(_, seen)| **seen == size).map(of);
+        found.into_iter().find(is_it).unwrap_or(Shape {
+            context: u32::try_from(tokens).unwrap_or(u32::MAX),
+            slots: 1,
+            kv_cache,
+        })
     }
 
     /// (tokens of all slots, bytes), growing in both: a report that is lower than that of a
     /// smaller shape is an error of the server's (it loses the second cache of some models).
     fn points(&self) -> Vec<(u64, u64)> {
         let mut points: BTreeMap<u64, u64> = BTreeMap::new();
-        for ((context, slots), size) in &self.size {
+        for ((context, slots), size) in &self.sizes {
             let tokens = u64::from(*context) * u64::from(*slots);
             let at = points.entry(tokens).or_default();
             *at = (*at).max(*size);
@@ -201,31 +221,29 @@ impl Observations {
     }
 }
 
-/// Bytes at `tokens` on the line of `points`, never beyond the observations beside it.
-fn between(
-    points: &[(u64, u64)],
-    tokens: u64,
-    slope_of_one: impl Fn() -> Option<f64>,
-) -> Option<u64> {
-    let slope = match points {
-        [] => return None,
-        [_] => slope_of_one()?,
-        _ => median_slope(points),
-    };
-    let (at, size) = nearest(points, tokens)?;
-    let away = tokens as f64 - at as f64;
-    let estimate = rounded(size as f64 + slope * away);
-    let below = points.iter().rev().find(|(at, _)| *at < tokens);
-    let above = points.iter().find(|(at, _)| *at > tokens);
-    let estimate = above.map_or(estimate, |(_, most)| estimate.min(*most));
-    Some(below.map_or(estimate, |(_, least)| estimate.max(*least)))
+/// Bytes of `shape` after one observation: as far from it as the formula says, but on a line that
+/// does not fall below the file at no context: the formula may not know of windows or shared heads.
+fn shifted((tokens, size): (u64, u64), observed: Shape, model: &Model, shape: Shape) -> u64 {
+    let of = |shape: Shape| computed(model, shape).size as f64;
+    let away = shape.tokens() as f64 - tokens as f64;
+    let steepest = size.saturating_sub(model.size) as f64 / tokens as f64;
+    let (least, most) = (steepest * away.min(0.0), steepest * away.max(0.0));
+    let change = (of(shape) - of(observed)).clamp(least, most);
+    rounded(size as f64 + change)
 }
 
-/// The observation to start from: the next lower one, else the lowest. Starting below keeps the
-/// estimates rising with the tokens.
-fn nearest(points: &[(u64, u64)], tokens: u64) -> Option<(u64, u64)> {
+/// Bytes at `tokens` on the line of `points`, never beyond the observations beside it.
+///
+/// The line starts at the next lower observation, else at the lowest: so estimates rise with the
+/// tokens.
+fn between(points: &[(u64, u64)], tokens: u64) -> u64 {
     let below = points.iter().rev().find(|(at, _)| *at < tokens);
-    below.or_else(|| points.first()).copied()
+    let above = points.iter().find(|(at, _)| *at > tokens);
+    let (at, size) = below.or(above).copied().unwrap_or_default();
+    let away = tokens as f64 - at as f64;
+    let estimate = rounded(size as f64 + median_slope(points) * away);
+    let estimate = above.map_or(estimate, |(_, most)| estimate.min(*most));
+    below.map_or(estimate, |(_, least)| estimate.max(*least))
 }
 
 /// The median of the slopes between all pairs: one false report does not bend it.
@@ -242,16 +260,6 @@ fn median_slope(points: &[(u64, u64)]) -> f64 {
         .copied()
         .unwrap_or(0.0)
         .max(0.0)
-}
-
-/// Bytes a token by the formula, or by the size of the file.
-fn slope(model: &Model, shape: Shape) -> Option<f64> {
-    let double = Shape {
-        context: shape.context.checked_mul(2)?,
-        ..shape
-    };
-    let more = computed(model, double).size as f64 - computed(model, shape).size as f64;
-    Some(more / shape.tokens() as f64)
 }
 
 fn computed(model: &Model, shape: Shape) -> VramNeed {
@@ -288,7 +296,7 @@ impl From<VramTable> for Vec<Observed> {
         models.sort_by_key(|(_, model)| model.last);
         let rows = models.into_iter().flat_map(|(key, model)| {
             model
-                .size
+                .sizes
                 .into_iter()
                 .map(move |((context, slots), size)| Observed {
                     endpoint: key.endpoint.clone(),

@@ -94,6 +94,17 @@ fn one_observation_shifts_the_formula_and_two_replace_it() {
 }
 
 #[test]
+fn one_observation_below_the_formula_bends_the_formula() {
+    // 6,340 MiB for 65,536 tokens: at most 2,000 MiB are context, whatever the build says.
+    let mut table = VramTable::default();
+    let one = model(Some(llama()));
+    table.observe(&local(), &one, shape(65_536, 1), 6_340 * MIB);
+    let need = |context| table.need(&local(), &one, shape(context, 1)).size;
+    assert_eq!(need(32_768), 5_340 * MIB);
+    assert_eq!(need(131_072), 8_340 * MIB);
+}
+
+#[test]
 fn a_report_below_that_of_a_smaller_context_is_not_believed() {
     let mut table = VramTable::default();
     table.observe(&local(), &called("d"), shape(8_192, 1), 6 * GIB);
@@ -134,21 +145,26 @@ fn models_seen_long_ago_are_forgotten() {
 proptest! {
     #[test]
     fn whatever_was_reported_more_tokens_never_need_less(
-        reports in proptest::collection::vec((1_u32..300_000, 1_u16..9, 1_u64..1 << 37), 0..40),
+        reports in prop_oneof![
+            proptest::collection::vec((1_u32..300_000, 1_u16..9, 1_u64..1 << 37), 0..3),
+            proptest::collection::vec((1_u32..300_000, 1_u16..9, 1_u64..1 << 37), 0..40),
+        ],
         (context, more) in (1_u32..300_000, 0_u32..300_000),
         (slots, more_slots) in (1_u16..9, 0_u16..9),
         is_known: bool,
+        window in proptest::option::of(1_u32..100_000),
     ) {
         let mut table = VramTable::default();
         for (context, slots, size) in reports {
             table.observe(&local(), &called("d"), shape(context, slots), size);
         }
-        let one = model(is_known.then(llama));
+        let build = super::super::Architecture { window, window_layers: Some(30), ..llama() };
+        let one = model(is_known.then_some(build));
         let need = |context, slots| table.need(&local(), &one, shape(context, slots)).size;
         let small = need(context, slots);
         prop_assert!(small <= need(context + more, slots));
         prop_assert!(small <= need(context, slots + more_slots));
-        let shapes: Vec<_> = table.models.values().map(|model| model.size.len()).collect();
+        let shapes: Vec<_> = table.models.values().map(|model| model.sizes.len()).collect();
         prop_assert!(shapes.iter().all(|count| *count <= SHAPES_MAX));
     }
 }
