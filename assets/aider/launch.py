@@ -27,6 +27,7 @@ Every hook is listed in `attach`, and checked against the signature it was writt
 that does not fit ends with exit code 70 instead of running half supervised.
 """
 
+import functools
 import hashlib
 import inspect
 import json
@@ -200,6 +201,7 @@ def attach_isolation(main, settings):
         raise HookMismatch("RepoMap.TAGS_CACHE_DIR is missing")
     if settings["agent_dir"]:
         RepoMap.TAGS_CACHE_DIR = os.path.join(settings["agent_dir"], "tags")
+    attach_map(RepoMap, settings)
     # It asks every installed package for plugins, for each file again: 50 ms a file.
     import pygments.lexers
 
@@ -208,9 +210,63 @@ def attach_isolation(main, settings):
     replace(Linter, "flake8_lint", ["self", "rel_fname"], lambda _: lambda self, rel_fname: None)
 
 
+def attach_map(RepoMap, settings):
+    import aider.repomap
+
+    # Compiled again for each file: as long as it takes to read a small one.
+    compile_once = lambda original: functools.cache(original)  # noqa: E731
+    replace(aider.repomap, "Query", None, compile_once)
+
+    def quiet_ahead(original):
+        def spinner(text, *args, **kwargs):
+            thread = threading.current_thread()
+            return thread if isinstance(thread, ReadAhead) else original(text, *args, **kwargs)
+
+        return spinner
+
+    replace(aider.repomap, "Spinner", ["text"], quiet_ahead)
+
+    def in_memory(_):
+        def load_tags_cache(self):
+            self.TAGS_CACHE = {}
+
+        return load_tags_cache
+
+    # What a spare reads ahead is of use to itself alone.
+    if settings["is_spare"]:
+        replace(RepoMap, "load_tags_cache", ["self"], in_memory)
+
+
+# Files of Aider's that a fork finds read, by their text.
+TABLES = {}
+
+
+def remember_tables(original):
+    """A parser in Python reads this: a quarter of a second for the table that Aider brings."""
+
+    def loads(text, *args, **kwargs):
+        if text not in TABLES:
+            TABLES[text] = original(text, *args, **kwargs)
+        return TABLES[text]
+
+    return loads
+
+
+def read_tables():
+    """For a process that agents are forked from."""
+    import json5
+    from aider import resources
+
+    for folder in resources.__path__:
+        text = pathlib.Path(folder, "model-metadata.json").read_text()
+        remember_tables(json5.loads)(text)
+
+
 def attach_models(settings):
     from aider import models
     from aider.llm import LazyLiteLLM, litellm
+
+    replace(models.json5, "loads", ["s"], remember_tables)
 
     def local_first(original):
         def get_model_info(self, model):
@@ -374,11 +430,15 @@ def attach_reading(cues, turn, settings):
     replace(InputOutput, "offer_url", offer_parameters, never)
 
 
-class ReadAhead(threading.Thread):
-    """Reads the repository for the map while an agent that was made ahead waits for its task.
+class NotWanted(Exception):
+    pass
 
-    It only fills the cache of tags, which is made for several threads; what is missing is read with
-    the first message, as ever.
+
+class ReadAhead(threading.Thread):
+    """Makes a map of the repository while an agent that was made ahead waits for its task.
+
+    The map itself is thrown away, because it depends on the task; what it was made of is kept. The
+    first message waits for the present step to end, and does what is missing, as ever.
     """
 
     def __init__(self, coder):
@@ -394,14 +454,26 @@ class ReadAhead(threading.Thread):
         return ahead
 
     def run(self):
+        coder = self.coder
         try:
-            for name in self.coder.repo.get_tracked_files():
-                if not self.is_wanted:
-                    return
-                self.coder.repo_map.get_tags(self.coder.abs_root_path(name), name)
+            for name in coder.repo.get_tracked_files():
+                self.step()
+                coder.repo_map.get_tags(coder.abs_root_path(name), name)
+            files = coder.get_all_abs_files()
+            coder.repo_map.get_ranked_tags_map_uncached(set(), files)
+        except NotWanted:
+            pass
         except Exception:
             # The first message meets the same and says so.
             pass
+
+    # It stands in for the spinner of the map, too.
+    def step(self, text=None):
+        if not self.is_wanted:
+            raise NotWanted
+
+    def end(self):
+        pass
 
     def stop(self):
         self.is_wanted = False
@@ -439,8 +511,10 @@ def add_file(coder, path):
     if coder.repo and coder.repo.git_ignored_file(str(path)):
         return coder.io.tool_warning(f"Skipping {path} that matches gitignore spec.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        if not path.exists():
+            # A new time would have it read again.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
     except OSError as error:
         return coder.io.tool_warning(f"Can not create {path}: {error}")
     if path.is_file():

@@ -8,7 +8,6 @@ that were imported by then to LIST. Nothing but loopback is used; nothing is kep
 """
 
 import http.server
-import importlib.util
 import json
 import os
 import pty
@@ -21,18 +20,16 @@ import tempfile
 import threading
 import time
 
+# Beside this file; isolated, Python does not look there.
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import launch  # noqa: E402
+
+del sys.path[0]
+
 MODEL = "survey:1b"
 REPLY = "hello.py\n```\nprint('hello')\n```\n"
 PATIENCE = 120.0
 PROMPT = re.compile(rb'\x1b\]7717;survey;\{"cue":"prompt"[^\x07]*\x07.*?\x1b\[\?2004h', re.DOTALL)
-
-
-def load_launcher():
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launch.py")
-    spec = importlib.util.spec_from_file_location("launch", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Ollama(http.server.BaseHTTPRequestHandler):
@@ -112,7 +109,7 @@ def aider(directory, repository, port, out):
     )
     before = set(sys.modules)
     sys.argv = ["launch.py", "--", *arguments(directory)]
-    status = load_launcher().main()
+    status = launch.main()
     names = sorted(name for name in sys.modules if name not in before and name.isprintable())
     write(out + ".new", "\n".join(names) + "\n")
     os._exit(status)

@@ -24,8 +24,6 @@ import array
 import ctypes
 import fcntl
 import gc
-import importlib
-import importlib.util
 import json
 import os
 import random
@@ -35,6 +33,13 @@ import sys
 import termios
 import time
 import traceback
+
+# Beside this file; isolated, Python does not look there.
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import ahead  # noqa: E402
+import launch  # noqa: E402
+
+del sys.path[0]
 
 # Before anything heavy is imported: thread pools are made at import.
 for name, value in {
@@ -51,36 +56,6 @@ PR_SET_NAME = 15
 EXIT_NO_GO = 0
 EXIT_CHILD = 120
 LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def load_launcher():
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launch.py")
-    spec = importlib.util.spec_from_file_location("launch", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def import_everything(listed):
-    """Imports what the first message of an agent needs; a name that cannot be had is left out."""
-    # Nothing that is imported becomes garbage: looking for it takes a fifth of the time.
-    gc.disable()
-    import aider.main  # noqa: F401
-    from aider.llm import litellm
-
-    litellm._load_litellm()
-    for name in listed:
-        try:
-            importlib.import_module(name)
-        except Exception:
-            pass
-    from aider.args import get_parser
-    from aider.exceptions import LiteLLMExceptions
-
-    # The first call of each reads tables that all agents can share.
-    litellm.token_counter(model="ollama_chat/any", text="def first(words):\n    return words[0]\n" * 9)
-    get_parser([], None)
-    LiteLLMExceptions()
 
 
 def read_names(path):
@@ -169,7 +144,7 @@ def name_process(text):
         ctypes.memmove(start, text.encode()[: room - 1].ljust(room, b"\0"), room)
 
 
-def agent(launch, request, tty, go, keeper):
+def agent(request, tty, go, keeper):
     """The agent, from its go to its end; never returns."""
     status = EXIT_CHILD
     try:
@@ -197,7 +172,7 @@ def agent(launch, request, tty, go, keeper):
         os._exit(status)
 
 
-def fork(launch, keeper, request, tty, owner):
+def fork(keeper, request, tty, owner):
     """Forks an agent that `owner`, the keeper's process, adopts."""
     go_read, go_write = os.pipe()
     said_read, said_write = os.pipe()
@@ -206,7 +181,7 @@ def fork(launch, keeper, request, tty, owner):
         pid = os.fork()
         if pid == 0:
             os.close(go_write)
-            agent(launch, request, tty, go_read, owner)
+            agent(request, tty, go_read, owner)
         os.write(said_write, str(pid).encode())
         os._exit(0)
     os.close(go_read)
@@ -224,7 +199,7 @@ def fork(launch, keeper, request, tty, owner):
         os.close(said_read)
 
 
-def serve(launch, keeper):
+def serve(keeper):
     owner = os.getppid()
     while True:
         received = keeper.next()
@@ -235,7 +210,7 @@ def serve(launch, keeper):
         try:
             if tty is None:
                 raise ValueError("no terminal came with the request")
-            fork(launch, keeper, request, tty, owner)
+            fork(keeper, request, tty, owner)
         except (OSError, ValueError) as error:
             keeper.say(refused=number, why=str(error))
         finally:
@@ -250,10 +225,12 @@ def main():
     if not home or len(sys.argv) != 2:
         print("usage: zygote.py MODULES, with SQUAD_AGENT_HOME set", file=sys.stderr)
         return 64
-    launch = load_launcher()
     # Aider reads its home at import, so all agents share this one.
     launch.live_in(home)
-    import_everything(read_names(sys.argv[1]))
+    # Nothing that is imported becomes garbage: looking for it takes a fifth of the time.
+    gc.disable()
+    ahead.import_everything(read_names(sys.argv[1]))
+    ahead.rehearse()
     threads = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1
     if threads > 1:
         print(f"{threads} threads run after the imports: a fork would not be safe", file=sys.stderr)
@@ -264,7 +241,7 @@ def main():
     used = os.times()
     cpu = int((used.user + used.system) * 1000)
     keeper.say(ready={"pid": os.getpid(), "modules": len(sys.modules), "cpu_ms": cpu})
-    return serve(launch, keeper)
+    return serve(keeper)
 
 
 if __name__ == "__main__":

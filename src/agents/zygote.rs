@@ -17,6 +17,8 @@ use crate::keeper::{ClientError, JobSpec, Origin, Output, RefusalKind, ZygoteSpe
 
 /// The fork server.
 const ZYGOTE: &str = include_str!("../../assets/aider/zygote.py");
+/// What it does before it forks.
+const AHEAD: &str = include_str!("../../assets/aider/ahead.py");
 /// What makes the list.
 const SURVEY: &str = include_str!("../../assets/aider/survey.py");
 /// A survey starts Aider once and lets it do one edit.
@@ -85,7 +87,7 @@ impl Place {
             root.join(format!("modules-{}.txt", digest(&[&text(python)?])))
         };
         Ok(Self {
-            dir: root.join(digest(&[LAUNCHER, ZYGOTE, SURVEY])),
+            dir: root.join(digest(&[LAUNCHER, ZYGOTE, AHEAD, SURVEY])),
             home: root.join("home"),
             log: workshop.data.join("log").join("zygote.log"),
             python: python.to_owned(),
@@ -186,10 +188,11 @@ async fn is_listed(list: &Path) -> bool {
 }
 
 /// The scripts, by name.
-fn files() -> [(&'static str, &'static str); 3] {
+fn files() -> [(&'static str, &'static str); 4] {
     [
         ("launch.py", LAUNCHER),
         ("zygote.py", ZYGOTE),
+        ("ahead.py", AHEAD),
         ("survey.py", SURVEY),
     ]
 }
