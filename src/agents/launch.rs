@@ -302,7 +302,7 @@ async fn plan(nursery: &Nursery, newborn: &Newborn<'_>) -> Result<AgentPlan, Sta
     let trained = model
         .and_then(|model| model.context_length)
         .unwrap_or(u32::MAX);
-    let identity = Repository::open(newborn.worktree).await?.identity().await?;
+    let identity = Repository::identity_at(newborn.worktree).await?;
     let task = newborn.task;
     let slot = task.and_then(Task::slot).unwrap_or(AgentSlot(1));
     let environment = match task {

@@ -1,6 +1,7 @@
 //! A repository as the user has it: where it is, what kind it is, who commits in it.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::command::Git;
 use super::{GitError, LfsState};
@@ -14,6 +15,8 @@ pub struct Repository {
     is_worktree: bool,
     is_submodule: bool,
     head: Head,
+    /// The last answer about a commit: many checkouts of one commit are made in a row.
+    lfs: Arc<Mutex<Option<(String, LfsState)>>>,
 }
 
 /// Where `HEAD` is.
@@ -88,6 +91,7 @@ impl Repository {
             top,
             common,
             head,
+            lfs: Arc::default(),
         })
     }
 
@@ -124,22 +128,23 @@ impl Repository {
     /// Who commits here. Aider writes made-up values into the shared configuration when they are
     /// missing, so a missing one is a refusal.
     pub async fn identity(&self) -> Result<Identity, GitError> {
-        let name = self.config("user.name").await?;
-        let email = self.config("user.email").await?;
-        let missing: Vec<String> = [("user.name", &name), ("user.email", &email)]
-            .into_iter()
-            .filter(|(_, value)| value.is_none())
-            .map(|(key, _)| key.to_owned())
-            .collect();
-        match (name, email) {
-            (Some(name), Some(email)) => Ok(Identity { name, email }),
-            _ => Err(GitError::NoIdentity { missing }),
-        }
+        identity(&self.git, &self.top).await
+    }
+
+    /// As [`Repository::identity`], in a checkout that needs not be opened for it.
+    pub async fn identity_at(checkout: &Path) -> Result<Identity, GitError> {
+        identity(&Git::default(), checkout).await
     }
 
     /// Whether files of `commit` are kept by git-lfs and whether that works here.
     pub async fn lfs(&self, commit: &str) -> Result<LfsState, GitError> {
-        super::lfs::state(&self.git, &self.top, commit).await
+        let known = lock(&self.lfs).clone();
+        if let Some((_, state)) = known.filter(|(of, _)| of == commit) {
+            return Ok(state);
+        }
+        let state = super::lfs::state(&self.git, &self.top, commit).await?;
+        *lock(&self.lfs) = Some((commit.to_owned(), state));
+        Ok(state)
     }
 
     /// The full id of the commit that `revision` names.
@@ -172,17 +177,36 @@ impl Repository {
         self.change_refs("warpsquad: branch", &[create]).await?;
         Ok(commit.to_owned())
     }
+}
 
-    /// A value of the configuration, none when unset or empty.
-    pub(super) async fn config(&self, key: &str) -> Result<Option<String>, GitError> {
-        let output = self
-            .git
-            .read(&self.top)
-            .args(["config", "--get", key])
-            .output()
-            .await?;
-        let value = output.text();
-        Ok((output.is_success() && !value.trim().is_empty()).then_some(value))
+/// A cache: a panic elsewhere leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn identity(git: &Git, dir: &Path) -> Result<Identity, GitError> {
+    let output = git
+        .read(dir)
+        .args(["config", "-z", "--get-regexp", r"^user\.(name|email)$"])
+        .output()
+        .await?;
+    // The last one counts. With nothing found git fails, and with nothing to say.
+    let fields = output.fields();
+    let value = |key: &str| {
+        let all = fields.iter().filter_map(|field| field.split_once('\n'));
+        let last = all.filter(|(name, _)| *name == key).last();
+        last.map(|(_, value)| value.to_owned())
+            .filter(|value| !value.trim().is_empty())
+    };
+    let (name, email) = (value("user.name"), value("user.email"));
+    let missing: Vec<String> = [("user.name", &name), ("user.email", &email)]
+        .into_iter()
+        .filter(|(_, value)| value.is_none())
+        .map(|(key, _)| key.to_owned())
+        .collect();
+    match (name, email) {
+        (Some(name), Some(email)) => Ok(Identity { name, email }),
+        _ => Err(GitError::NoIdentity { missing }),
     }
 }
 

@@ -21,8 +21,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How far a spare is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Its worktree is being made; it has no process.
+    /// Its worktree is being made.
     Making,
+    /// Its worktree is there, its process is not: it waits for its fork.
+    Furnished,
     /// Aider starts.
     Warming,
     /// At its prompt.
@@ -72,9 +74,7 @@ impl Table {
             let at = orders.iter().position(|it| **it == spare.order.binding);
             match at {
                 Some(at) => drop(orders.swap_remove(at)),
-                None if spare.stage != Stage::Making && !spare.is_claimed() => {
-                    idle.push(job.clone());
-                }
+                None if spare.has_process() && !spare.is_claimed() => idle.push(job.clone()),
                 None => {}
             }
         }
@@ -159,6 +159,13 @@ impl Spare {
 
     pub(super) fn claim(&self) -> Option<(TaskId, u32)> {
         self.meta.as_ref()?.spare.as_ref()?.claim
+    }
+
+    fn has_process(&self) -> bool {
+        match self.stage {
+            Stage::Warming | Stage::Ready => true,
+            Stage::Making | Stage::Furnished | Stage::Gone => false,
+        }
     }
 
     pub(super) fn is_claimed(&self) -> bool {

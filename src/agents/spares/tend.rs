@@ -21,7 +21,7 @@ use super::super::workshop::Workshop;
 use super::clear::clear_files;
 use super::table::{Spare, Stage, Table};
 
-/// Spares that are made at the same time.
+/// Worktrees that are made at the same time: more of them only wait for the same disk.
 const MAKING: usize = 3;
 /// A spare that is told to end is killed after this.
 pub(in crate::agents) const GRACE: Duration = Duration::from_secs(2);
@@ -37,6 +37,15 @@ pub struct Taken {
     pub commit: String,
     /// The repository, open.
     pub repository: Arc<Repository>,
+}
+
+/// A spare that a task is to have, once nobody watches it any more.
+struct Chosen {
+    job: String,
+    dir: PathBuf,
+    commit: String,
+    meta: AgentMeta,
+    released: CancellationToken,
 }
 
 /// A spare that a former server made.
@@ -123,14 +132,15 @@ impl Spares {
         workshop: &Workshop,
         task: &Task,
     ) -> Result<Option<Taken>, ClientError> {
-        let Some((job, dir, commit, mut meta, released)) = self.choose(task) else {
+        let Some(mut chosen) = self.choose(task) else {
             return Ok(None);
         };
-        released.cancelled().await;
-        if let Some(spare) = &mut meta.spare {
+        chosen.released.cancelled().await;
+        if let Some(spare) = &mut chosen.meta.spare {
             spare.claim = Some((task.id, task.attempt_number()));
         }
-        let text = serde_json::to_string(&meta).unwrap_or_default();
+        let job = chosen.job;
+        let text = serde_json::to_string(&chosen.meta).unwrap_or_default();
         if let Err(error) = workshop.jobs.keeper().set_meta(&job, &text).await {
             self.forget(&job);
             if error.refusal().is_some() {
@@ -142,16 +152,13 @@ impl Spares {
         self.forget(&job);
         Ok(repository.ok().map(|repository| Taken {
             job,
-            dir,
-            commit,
+            dir: chosen.dir,
+            commit: chosen.commit,
             repository,
         }))
     }
 
-    fn choose(
-        &self,
-        task: &Task,
-    ) -> Option<(String, PathBuf, String, AgentMeta, CancellationToken)> {
+    fn choose(&self, task: &Task) -> Option<Chosen> {
         let wanted = Binding::of_attempt(task)?;
         let claim = Some((task.id, task.attempt_number()));
         let mut table = self.table();
@@ -162,7 +169,7 @@ impl Spares {
                 _ if claimed.is_some() || spare.order.binding != wanted => return None,
                 Stage::Ready => 1,
                 Stage::Warming => 2,
-                Stage::Making | Stage::Gone => return None,
+                Stage::Making | Stage::Furnished | Stage::Gone => return None,
             };
             Some(rank)
         };
@@ -174,8 +181,13 @@ impl Spares {
         spare.stage = Stage::Gone;
         spare.let_go.cancel();
         let meta = spare.meta.clone()?;
-        let commit = meta.spare.as_ref()?.commit.clone();
-        Some((job, spare.dir.clone(), commit, meta, spare.released.clone()))
+        Some(Chosen {
+            job,
+            dir: spare.dir.clone(),
+            commit: meta.spare.as_ref()?.commit.clone(),
+            meta,
+            released: spare.released.clone(),
+        })
     }
 
     fn forget(&self, job: &str) {
@@ -311,6 +323,7 @@ impl Spares {
             job: &format!("setup-{job}"),
         };
         prepare::furnish(workshop, &order.binding, &order.binding.environment, &place).await?;
+        self.furnished(job);
         let spare = SpareMeta {
             binding: order.binding.clone(),
             dir: dir.to_owned(),
@@ -331,6 +344,13 @@ impl Spares {
         let (spawned, _) = workshop.jobs.start(spec).await?;
         self.born(job, meta, spawned.job.pid);
         Ok(workshop.jobs.keeper().attach(job).await?)
+    }
+
+    fn furnished(&self, job: &str) {
+        if let Some(spare) = self.table().spares.get_mut(job) {
+            spare.stage = Stage::Furnished;
+        }
+        self.work.notify_one();
     }
 
     fn born(&self, job: &str, meta: Option<AgentMeta>, pid: i32) {
