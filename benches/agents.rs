@@ -178,10 +178,10 @@ fn utilisation(endpoint: &Endpoint, python: &Path) {
     let squad = Squad::start(
         endpoint,
         python,
-        &format!("spare = 4\nmax = {TEN}"),
+        &format!("spare = {TEN}\nmax = {TEN}"),
         "whole",
     );
-    squad.first_task_and_prompts(4);
+    squad.first_task_and_prompts(TEN);
     let first = squad.add_many(TASKS, "slow");
     let (mut busy, mut slots) = (0, std::collections::BTreeMap::new());
     let mut queued_until = 0;

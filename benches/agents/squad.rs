@@ -1,9 +1,10 @@
 //! A squad of the same build, driven by its command line.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -11,7 +12,8 @@ use tempfile::TempDir;
 use super::endpoint::Endpoint;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_warpsquad");
-const LOOK: Duration = Duration::from_millis(20);
+/// One view of the squad a line, at once and after every change.
+const WATCH: &[u8] = b"GET /v1/watch HTTP/1.0\r\nHost: squad\r\n\r\n";
 /// With the rate below about ten seconds of an answer.
 const SLOW: &str = "@sim slow 10\n";
 const WORDS: usize = 65;
@@ -71,16 +73,17 @@ impl Squad {
         serde_json::from_str(&self.call(words)).unwrap()
     }
 
+    /// Follows the squad until something of its state is as wanted: asking again and again would
+    /// take processor time from what is measured.
     fn until<T>(&self, mut wanted: impl FnMut(&Value) -> Option<T>) -> T {
-        let deadline = Instant::now() + super::PATIENCE;
-        loop {
-            let status = self.json(&["status", "--json"]);
-            if let Some(found) = wanted(&status) {
-                return found;
-            }
-            assert!(Instant::now() < deadline, "it never happened: {status:#}");
-            thread::sleep(LOOK);
-        }
+        let mut stream = UnixStream::connect(self.path("s")).unwrap();
+        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        stream.write_all(WATCH).unwrap();
+        let lines = BufReader::new(stream).lines().map(Result::unwrap);
+        let mut views = lines.skip_while(|line| !line.is_empty()).skip(1);
+        views
+            .find_map(|view| wanted(&serde_json::from_str(&view).unwrap()))
+            .unwrap()
     }
 
     /// From the moment at which the zygote is ready until all spares are, and its processor time;
