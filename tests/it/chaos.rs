@@ -1,21 +1,24 @@
-//! Kills at random points over a running squad of slow tasks: nothing accepted is lost, nothing is
-//! done twice, no process stays without an owner.
+//! Kills and stops at random points over a running squad of slow tasks: nothing accepted is lost,
+//! nothing is done twice, no process stays without an owner.
 
 use std::collections::BTreeMap;
 use std::process::Child;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::harness::{Server, Squad};
+use crate::harness::{Dice, Server, Squad};
 
-/// Kills in all.
-const KILLS: usize = 50;
-/// Tasks worked on meanwhile; more are added while kills remain.
+/// Blows in all.
+const BLOWS: usize = 50;
+/// The longest moment before a blow, and within one, milliseconds.
+const LONG: u64 = 2_000;
+const SHORT: u64 = 1_000;
+/// Tasks worked on meanwhile; more are added while blows remain.
 const TASKS: usize = 10;
 
-/// What is killed.
+/// What is killed or stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Victim {
     Client,
@@ -23,40 +26,117 @@ enum Victim {
     Agent,
     Zygote,
     Keeper,
+    Simulator,
 }
 
-/// A small generator, so that a run can be repeated from the seed it prints.
-struct Dice(u64);
+/// What happens to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Blow {
+    Kill,
+    Stop,
+}
 
-impl Dice {
+/// A squad, its Ollama, and chance.
+struct World {
+    squad: Squad,
+    simulator: Option<Server>,
+    dice: Dice,
+}
+
+impl World {
     fn new() -> Self {
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap();
-        let seed = std::env::var("WARPSQUAD_CHAOS_SEED")
-            .map_or(now.as_secs() ^ u64::from(now.subsec_nanos()), |seed| {
-                seed.parse().unwrap()
-            });
-        eprintln!("WARPSQUAD_CHAOS_SEED={seed}");
-        Self(seed | 1)
+        let server = Server::simulator();
+        Self {
+            squad: Squad::new(&server, 4, ""),
+            simulator: Some(server),
+            dice: Dice::seeded("WARPSQUAD_CHAOS_SEED"),
+        }
     }
 
-    /// `SplitMix64`
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
+    /// Waits a moment of random length: the point of a blow is what is random here.
+    fn moment(&mut self, longest: u64) {
+        std::thread::park_timeout(Duration::from_millis(200 + self.dice.roll(longest)));
     }
 
-    fn victim(&mut self) -> Victim {
-        match self.roll(6) {
+    /// One of those that are like this.
+    fn pid(&mut self, victim: Victim) -> Option<i32> {
+        if victim == Victim::Simulator {
+            return self.simulator.as_ref().map(Server::pid);
+        }
+        let pids = pids(&self.squad, victim);
+        let index = self.dice.roll(pids.len().max(1) as u64);
+        pids.get(usize::try_from(index).unwrap()).copied()
+    }
+
+    /// Kills one; false when there is none.
+    fn kill(&mut self, victim: Victim) -> bool {
+        match victim {
+            Victim::Client => {
+                let mut client = client(&self.squad);
+                self.moment(SHORT);
+                client.kill().unwrap();
+                client.wait().unwrap();
+                true
+            }
+            Victim::Simulator => {
+                let address = self.simulator.take().map(|killed| killed.address());
+                self.moment(SHORT);
+                self.simulator = address.map(|address| Server::simulator_at(&address));
+                true
+            }
+            Victim::Server | Victim::Agent | Victim::Zygote | Victim::Keeper => self
+                .pid(victim)
+                .is_some_and(|pid| signal(pid, Signal::KILL)),
+        }
+    }
+
+    /// Stops one for a moment; sometimes something else is killed meanwhile.
+    fn pause(&mut self, victim: Victim) -> bool {
+        let Some(pid) = self.pid(victim).filter(|pid| signal(*pid, Signal::STOP)) else {
+            return false;
+        };
+        self.moment(SHORT);
+        let other = [
+            Victim::Agent,
+            Victim::Zygote,
+            Victim::Server,
+            Victim::Simulator,
+        ][usize::try_from(self.dice.roll(4)).unwrap()];
+        if other != victim && self.dice.roll(2) == 0 {
+            self.kill(other);
+            self.moment(SHORT);
+        }
+        // A zygote that never wakes up is the keeper's to replace; others would be waited for.
+        if victim != Victim::Zygote || self.dice.roll(2) == 0 {
+            // It may have been killed by those who waited for it.
+            signal(pid, Signal::CONT);
+        }
+        true
+    }
+
+    /// One blow, the `number`th; what it hit.
+    fn strike(&mut self, number: usize) -> Option<(Blow, Victim)> {
+        self.moment(LONG);
+        if number % 3 == 1 {
+            let victim = match self.dice.roll(6) {
+                0 => Victim::Keeper,
+                1 => Victim::Zygote,
+                2 => Victim::Agent,
+                3 => Victim::Simulator,
+                _ => Victim::Server,
+            };
+            return self.pause(victim).then_some((Blow::Stop, victim));
+        }
+        let victim = match self.dice.roll(7) {
+            // A keeper takes all agents with it: rare, but never left to chance.
+            _ if number % 20 == 12 => Victim::Keeper,
             0 => Victim::Client,
             1 => Victim::Agent,
             2 => Victim::Zygote,
+            3 => Victim::Simulator,
             _ => Victim::Server,
-        }
+        };
+        self.kill(victim).then_some((Blow::Kill, victim))
     }
 }
 
@@ -86,8 +166,8 @@ fn states(status: &Value) -> BTreeMap<String, usize> {
     states
 }
 
-fn kill(pid: i32) -> bool {
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).is_ok()
+fn signal(pid: i32, signal: Signal) -> bool {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).is_ok()
 }
 
 /// Processes of this squad that are of this kind.
@@ -97,7 +177,7 @@ fn pids(squad: &Squad, victim: Victim) -> Vec<i32> {
         Victim::Server => words.contains(" server --child") && !words.contains(" keeper "),
         Victim::Agent => words.starts_with("aider ") || words.contains("launch.py"),
         Victim::Zygote => words.contains("zygote.py"),
-        Victim::Client => false,
+        Victim::Client | Victim::Simulator => false,
     };
     let found = squad.processes().into_iter();
     found
@@ -111,11 +191,6 @@ fn client(squad: &Squad) -> Child {
     squad.begin(&["task", "wait", "1"])
 }
 
-/// Waits a moment of random length: the point of a kill is what is random here.
-fn moment(dice: &mut Dice) {
-    std::thread::park_timeout(Duration::from_millis(200 + dice.roll(2_800)));
-}
-
 /// The squad's state. Where server and keeper were both killed nobody is left to start them again:
 /// the next command of the user does.
 fn alive(squad: &Squad) -> Value {
@@ -125,61 +200,33 @@ fn alive(squad: &Squad) -> Value {
     squad.wait_until("the squad answers", Value::is_object)
 }
 
-fn strike(squad: &Squad, dice: &mut Dice, victim: Victim) -> bool {
-    if victim == Victim::Client {
-        let mut client = client(squad);
-        moment(dice);
-        client.kill().unwrap();
-        client.wait().unwrap();
-        return true;
-    }
-    let pids = pids(squad, victim);
-    if pids.is_empty() {
-        return false;
-    }
-    let index = usize::try_from(dice.roll(pids.len() as u64)).unwrap();
-    kill(pids[index])
-}
-
 #[test]
-fn fifty_kills_lose_nothing_and_double_nothing() {
-    let server = Server::simulator();
-    let squad = Squad::new(&server, 4, "");
-    let mut dice = Dice::new();
-    assert_eq!(squad.run(&["server"]).code, Some(0));
-    let mut tasks = 0;
-    let mut killed: BTreeMap<Victim, usize> = BTreeMap::new();
-    while killed.values().sum::<usize>() < KILLS {
-        let status = alive(&squad);
-        let open = states(&status)
-            .into_iter()
-            .filter(|(state, _)| state != "merged")
-            .map(|(_, count)| count)
-            .sum::<usize>();
+fn fifty_kills_and_stops_lose_nothing_and_double_nothing() {
+    let mut world = World::new();
+    assert_eq!(world.squad.run(&["server"]).code, Some(0));
+    let (mut tasks, mut blows) = (0, 0);
+    let mut hit: BTreeMap<(Blow, Victim), usize> = BTreeMap::new();
+    while blows < BLOWS {
+        let states = states(&alive(&world.squad));
+        let open = states.iter().filter(|(state, _)| *state != "merged");
+        let open = open.map(|(_, count)| count).sum::<usize>();
         if open < TASKS / 2 {
             for _ in open..TASKS {
-                add_task(&squad, tasks);
+                add_task(&world.squad, tasks);
                 tasks += 1;
             }
         }
-        moment(&mut dice);
-        let strikes = killed.values().sum::<usize>();
-        // A keeper takes all agents with it: rare, but never left to chance.
-        let victim = if strikes % 20 == 12 {
-            Victim::Keeper
-        } else {
-            dice.victim()
-        };
-        if strike(&squad, &mut dice, victim) {
-            *killed.entry(victim).or_default() += 1;
+        if let Some(blow) = world.strike(blows) {
+            *hit.entry(blow).or_default() += 1;
+            blows += 1;
         }
     }
-    eprintln!("{tasks} tasks, killed {killed:?}");
-    alive(&squad);
-    let status = squad.wait_until("every task is merged", |status| {
+    eprintln!("{tasks} tasks, {hit:?}");
+    alive(&world.squad);
+    let status = world.squad.wait_until("every task is merged", |status| {
         states(status).get("merged") == Some(&tasks)
     });
-    check(&squad, &status, tasks);
+    check(&world.squad, &status, tasks);
 }
 
 fn check(squad: &Squad, status: &Value, tasks: usize) {
@@ -255,7 +302,7 @@ fn agents_and_their_chats_outlive_a_killed_server() {
     assert_eq!(agents.len(), 2);
     for _ in 0..3 {
         let epoch = squad.wait_until("a server", Value::is_object)["epoch"].as_u64();
-        assert!(kill(pids(&squad, Victim::Server)[0]));
+        assert!(signal(pids(&squad, Victim::Server)[0], Signal::KILL));
         let after = squad.wait_until("another server has adopted both", |status| {
             status["epoch"].as_u64() > epoch && working(status)
         });

@@ -3,11 +3,9 @@
 //! `WARPSQUAD_SOAK` is the number of tasks (50 unless said otherwise, `tests/run --soak` takes 500),
 //! `WARPSQUAD_SOAK_SEED` the seed, which is printed.
 
-use std::time::{Duration, SystemTime};
-
 use serde_json::Value;
 
-use crate::harness::{Server, Squad};
+use crate::harness::{Dice, Server, Squad};
 
 /// Descriptors that server and keeper together may hold more at the end than after a fifth.
 const MORE_DESCRIPTORS: usize = 16;
@@ -18,18 +16,6 @@ const MEMORY_PER_HUNDRED: u64 = 3 << 10;
 /// Tasks waiting or being worked on at a time.
 const OPEN: usize = 20;
 const SPARES: usize = 3;
-
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-}
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
@@ -117,12 +103,8 @@ fn at_rest(squad: &Squad, merged: usize) -> Held {
 #[test]
 fn many_tasks_over_ten_agents_fail_never_and_leave_nothing_behind() {
     let tasks = usize::try_from(number("WARPSQUAD_SOAK").unwrap_or(50)).unwrap();
-    let fresh = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map(|now: Duration| now.as_secs() ^ u64::from(now.subsec_nanos()));
-    let seed = number("WARPSQUAD_SOAK_SEED").unwrap_or_else(|| fresh.unwrap());
-    eprintln!("{tasks} tasks, WARPSQUAD_SOAK_SEED={seed}");
-    let mut dice = Dice(seed | 1);
+    eprintln!("{tasks} tasks");
+    let mut dice = Dice::seeded("WARPSQUAD_SOAK_SEED");
     let server = Server::simulator();
     let squad = Squad::new_with(&server, 10, &format!("spare = {SPARES}"), "");
     let (mut submitted, mut early) = (0, None);
