@@ -562,7 +562,7 @@ pub struct OllamaSim {
     /// Address and port; port 0 picks a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub listen: std::net::SocketAddr,
-    /// Models, pace and faults, as TOML.
+    /// Models, pace and faults as TOML, or the name of a built-in scenario.
     #[arg(long, value_name = "FILE")]
     pub scenario: Option<PathBuf>,
 }

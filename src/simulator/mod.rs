@@ -25,6 +25,8 @@ mod scenario;
 mod scheduler;
 mod server;
 mod simulated;
+#[cfg(test)]
+mod tests;
 mod text;
 mod units;
 

@@ -257,6 +257,21 @@ async fn a_malformed_udiff_answer_is_mended() {
     second_answer_is_right("udiff").await;
 }
 
+/// Ollama ends an answer after 30 equal tokens in a row: what was asked for must not look like it.
+#[tokio::test]
+async fn a_word_said_many_times_reaches_the_file() {
+    let (simulated, repository) = (Simulated::start(), Repository::new().await);
+    let words = "word ".repeat(65);
+    let message = format!("@sim slow 400\n@sim append notes.txt := {words}\n");
+    let arguments = ["--edit-format", "diff", "app.py"];
+    let printed = repository
+        .aider(&simulated.base, &message, &arguments)
+        .await;
+    let expected = format!("first line\n{}\n", words.trim());
+    assert_eq!(repository.read("notes.txt"), expected, "{printed}");
+    simulated.stop().await;
+}
+
 #[tokio::test]
 async fn failing_tests_get_the_next_round() {
     let (simulated, repository) = (Simulated::start(), Repository::new().await);

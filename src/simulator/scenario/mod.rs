@@ -109,7 +109,8 @@ impl Scenario {
 
     /// A scenario file, or the built-in scenario of that name where there is no such file.
     pub fn find(path: &Path) -> Result<Self, ScenarioError> {
-        let name = path.to_str().unwrap_or_default();
+        let name = path.file_name().unwrap_or_default();
+        let name = name.to_str().unwrap_or_default();
         let is_builtin = BUILTIN.iter().any(|(known, _)| *known == name);
         if is_builtin && !path.exists() {
             return Self::builtin(name);
