@@ -14,6 +14,7 @@ pub mod coder;
 mod fault;
 mod generation;
 mod go;
+mod hosts;
 mod in_process;
 mod json;
 mod openai;

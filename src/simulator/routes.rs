@@ -28,6 +28,7 @@ pub(super) fn router(simulator: Arc<Simulator>) -> Router {
     Router::new()
         .route("/", get(root))
         .route("/api/version", get(version))
+        .route("/api/status", get(status))
         .route("/api/tags", get(tags))
         .route("/api/ps", get(running))
         .route("/api/show", post(show))
@@ -54,6 +55,14 @@ async fn root() -> Response {
 
 async fn version(State(simulator): Shared) -> Response {
     json_response(200, &json!({ "version": simulator.server.version }))
+}
+
+/// Cloud models are allowed, and nobody has said otherwise.
+async fn status() -> Response {
+    json_response(
+        200,
+        &json!({"cloud": {"disabled": false, "source": "none"}}),
+    )
 }
 
 async fn tags(State(simulator): Shared) -> Response {

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::hosts::local_only;
 use super::routes::router;
 use super::simulated::{Aborts, Simulator};
 use super::{Scenario, ScenarioError};
@@ -97,7 +98,10 @@ pub async fn serve(
     let simulator = Arc::new(Simulator::start(&scenario, &workers, &shutdown));
     let mut connections = JoinSet::new();
     loop {
-        let routes = router(Arc::clone(&simulator));
+        let mut routes = router(Arc::clone(&simulator));
+        if address.ip().is_loopback() {
+            routes = routes.layer(axum::middleware::from_fn(local_only));
+        }
         let back = tokio::select! {
             never = accept(&listener, routes, &mut connections) => match never {},
             () = shutdown.cancelled() => break,

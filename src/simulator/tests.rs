@@ -606,13 +606,13 @@ async fn the_listener_goes_and_comes_back_on_the_same_port() {
         scenario("time_scale = 20.0", rest),
         shutdown.clone(),
     ));
-    let asked = async |prompt: &str| -> std::io::Result<String> {
+    let asked = async |host: &str, prompt: &str| -> std::io::Result<String> {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut stream = tokio::net::TcpStream::connect(address).await?;
         let body = json!({"model": "m:1b", "messages": [{"role": "user", "content": prompt}], "options": {"num_predict": 5}});
         let body = body.to_string();
         let head = format!(
-            "POST /api/chat HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            "POST /api/chat HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all(format!("{head}{body}").as_bytes()).await?;
@@ -620,14 +620,14 @@ async fn the_listener_goes_and_comes_back_on_the_same_port() {
         stream.read_to_string(&mut text).await?;
         Ok(text)
     };
-    let cut = asked("fall").await.unwrap();
+    let cut = asked("localhost", "fall").await.unwrap();
     assert!(
         cut.contains("\"done\":false") && !cut.contains("\"done\":true"),
         "{cut}"
     );
     let mut refusals = 0;
     let answer = loop {
-        match asked("hello").await {
+        match asked("127.0.0.1:11434", "hello").await {
             Ok(answer) => break answer,
             Err(error) => {
                 assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
@@ -640,6 +640,8 @@ async fn the_listener_goes_and_comes_back_on_the_same_port() {
         refusals > 0 && answer.contains("\"done\":true"),
         "{refusals}: {answer}"
     );
+    let foreign = asked("example.com", "hello").await.unwrap();
+    assert!(foreign.starts_with("HTTP/1.1 403 "), "{foreign}");
     shutdown.cancel();
     tasks.join_all().await;
 }

@@ -139,6 +139,22 @@ impl Scenario {
         self
     }
 
+    /// The same scenario, in which everything that it gives a time for goes so many times faster.
+    #[must_use]
+    pub fn with_time_scale(mut self, scale: f64) -> Self {
+        if scale.is_finite() && scale > 0.0 {
+            self.server.time_scale = scale;
+        }
+        self
+    }
+
+    /// The same scenario with this many slots for each loaded model, at least one.
+    #[must_use]
+    pub fn with_parallel(mut self, slots: usize) -> Self {
+        self.server.num_parallel = slots.max(1);
+        self
+    }
+
     pub(super) fn scripts(&self) -> Vec<Script> {
         let scripts = self.replies.iter().map(|reply| Script {
             prompt: reply.prompt.clone(),
