@@ -37,15 +37,14 @@ pub(super) async fn begin(
     let model = Arc::clone(&installed.spec);
     ask.check_capabilities(&model)?;
     let options = ask.runner_options(&model, &simulator.server)?;
-    let num_ctx = options.num_ctx;
     let is_bare = ask.messages.is_empty();
     if is_bare && ask.keep_alive == Some(KeepAlive::For(Duration::ZERO)) {
         simulator.scheduler.unload(&installed.blob);
         return Ok(Outcome::Loaded("unload"));
     }
-    let grant = if model.remote_host.is_some() {
-        None
-    } else {
+    let mut num_ctx = options.num_ctx;
+    let mut grant = None;
+    if model.remote_host.is_none() {
         let wanted = Wanted {
             model: Arc::clone(&model),
             blob: installed.blob,
@@ -55,8 +54,10 @@ pub(super) async fn begin(
             keep_alive: ask.keep_alive,
             load_faults: simulator.faults.loads(path, ask),
         };
-        Some(simulator.scheduler.acquire(wanted).await?)
-    };
+        let granted = simulator.scheduler.acquire(wanted).await?;
+        num_ctx = granted.context();
+        grant = Some(granted);
+    }
     let granted = Instant::now();
     if is_bare {
         return Ok(Outcome::Loaded("load"));

@@ -99,6 +99,25 @@ impl Source {
     fn of(text: &str) -> Self {
         Self::Text(text::tokens(text).into())
     }
+
+    /// What the model says to `ask`; `reply` is what a coder would.
+    fn new(ask: &Ask, model: &ModelSpec, reply: &str, fault: Option<&FaultSpec>) -> Self {
+        let prompt: String = ask.messages.iter().map(|m| m.content.as_str()).collect();
+        match (&ask.format, model.voice) {
+            _ if fault.is_some_and(|fault| fault.kind == FaultKind::Empty) => Self::of(""),
+            (Some(Value::Object(schema)), _) => {
+                Self::of(&instance(&Value::Object(schema.clone())).to_string())
+            }
+            (Some(_), Voice::Endless | Voice::Ends | Voice::Loop) => {
+                Self::BareJson { is_open: false }
+            }
+            (Some(_), Voice::Coder) => Self::of("{}"),
+            (None, Voice::Coder) => Self::of(reply),
+            (None, Voice::Endless) => Self::Words(Numbers::of(&prompt), None),
+            (None, Voice::Ends) => Self::Words(Numbers::of(&prompt), Some(model.length)),
+            (None, Voice::Loop) => Self::Loop,
+        }
+    }
 }
 
 /// What is known before the first token.
@@ -139,29 +158,6 @@ impl Generation {
         begin: Begin,
         fault: Option<FaultSpec>,
     ) -> Self {
-        let kind = fault.as_ref().map(|fault| fault.kind);
-        let prompt: String = ask.messages.iter().map(|m| m.content.as_str()).collect();
-        let predict = ask.integer("num_predict").ok().flatten().unwrap_or(-1);
-        let limit = match u64::try_from(predict) {
-            // Seen: 0 does not end by itself.
-            Ok(0) => None,
-            Ok(limit) => Some(limit),
-            Err(_negative) => Some(10 * begin.num_ctx),
-        };
-        let source = match (&ask.format, model.voice) {
-            _ if kind == Some(FaultKind::Empty) => Source::of(""),
-            (Some(Value::Object(schema)), _) => {
-                Source::of(&instance(&Value::Object(schema.clone())).to_string())
-            }
-            (Some(_), Voice::Endless | Voice::Ends | Voice::Loop) => {
-                Source::BareJson { is_open: false }
-            }
-            (Some(_), Voice::Coder) => Source::of("{}"),
-            (None, Voice::Coder) => Source::of(&begin.reply.text),
-            (None, Voice::Endless) => Source::Words(Numbers::of(&prompt), None),
-            (None, Voice::Ends) => Source::Words(Numbers::of(&prompt), Some(model.length)),
-            (None, Voice::Loop) => Source::Loop,
-        };
         let mut stops = ask.stops();
         stops.extend(model.stop.iter().cloned());
         let decoding = held
@@ -170,7 +166,7 @@ impl Generation {
         Self {
             held,
             decoding,
-            source,
+            source: Source::new(ask, model, &begin.reply.text, fault.as_ref()),
             fault,
             pace: begin.pace,
             outage: begin.outage,
@@ -185,7 +181,7 @@ impl Generation {
                 prompt_eval_duration: nanos(begin.prefill),
                 ..Timings::default()
             },
-            limit,
+            limit: limit(ask, begin.num_ctx),
             stops,
             said: String::new(),
             last: String::new(),
@@ -364,6 +360,17 @@ impl Generation {
 impl Drop for Generation {
     fn drop(&mut self) {
         self.let_go();
+    }
+}
+
+/// Tokens after which an answer ends in any case.
+fn limit(ask: &Ask, num_ctx: u64) -> Option<u64> {
+    let predict = ask.integer("num_predict").ok().flatten().unwrap_or(-1);
+    match u64::try_from(predict) {
+        // Seen: 0 does not end by itself.
+        Ok(0) => None,
+        Ok(limit) => Some(limit),
+        Err(_negative) => Some(10 * num_ctx),
     }
 }
 

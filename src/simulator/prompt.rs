@@ -31,16 +31,8 @@ impl Prompt {
         }
         let may_cut = ask.overflow.truncate && model.template == Template::Go;
         let mut prompt = Self::render(messages, model);
-        while may_cut && prompt.tokens > num_ctx {
-            let last = prompt.messages.len() - 1;
-            let oldest = prompt.messages.iter().position(|m| m.role != "system");
-            match oldest {
-                Some(index) if index < last => {
-                    prompt.messages.remove(index);
-                    prompt = Self::render(prompt.messages, model);
-                }
-                _ => break,
-            }
+        if may_cut {
+            prompt = prompt.without_oldest(model, num_ctx);
         }
         let is_faulty = matches!(fault, Some(FaultKind::Truncated | FaultKind::Exceeded));
         if prompt.tokens <= num_ctx && !is_faulty {
@@ -55,15 +47,21 @@ impl Prompt {
             prompt.tokens = num_ctx / 2 + 2;
             return Ok(prompt);
         }
-        let tokens = prompt.tokens.max(num_ctx + 1);
-        let inner = json!({"error": {
-            "code": 400,
-            "message": format!("request ({tokens} tokens) exceeds the available context size ({num_ctx} tokens), try increasing it"),
-            "type": "exceed_context_size_error",
-            "n_prompt_tokens": tokens,
-            "n_ctx": num_ctx,
-        }});
-        Err(Refusal::new(400, inner.to_string()))
+        Err(too_long(prompt.tokens.max(num_ctx + 1), num_ctx))
+    }
+
+    /// Without as many of the oldest messages as it takes.
+    fn without_oldest(mut self, model: &ModelSpec, num_ctx: u64) -> Self {
+        while self.tokens > num_ctx {
+            let last = self.messages.len() - 1;
+            let oldest = self.messages.iter().position(|m| m.role != "system");
+            let Some(index) = oldest.filter(|index| *index < last) else {
+                break;
+            };
+            self.messages.remove(index);
+            self = Self::render(self.messages, model);
+        }
+        self
     }
 
     fn render(messages: Vec<Message>, model: &ModelSpec) -> Self {
@@ -81,4 +79,16 @@ impl Prompt {
             tokens,
         }
     }
+}
+
+/// What the runner says of a prompt that does not fit.
+fn too_long(tokens: u64, num_ctx: u64) -> Refusal {
+    let inner = json!({"error": {
+        "code": 400,
+        "message": format!("request ({tokens} tokens) exceeds the available context size ({num_ctx} tokens), try increasing it"),
+        "type": "exceed_context_size_error",
+        "n_prompt_tokens": tokens,
+        "n_ctx": num_ctx,
+    }});
+    Refusal::new(400, inner.to_string())
 }

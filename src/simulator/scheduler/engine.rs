@@ -20,6 +20,8 @@ pub(in crate::simulator) struct Engine {
     slowdown: f64,
     /// Tokens of prompt that are read in one go.
     pub(in crate::simulator) batch: u64,
+    /// Tokens that each slot holds.
+    pub(in crate::simulator) context: u64,
 }
 
 /// What an engine is made of.
@@ -29,6 +31,7 @@ pub(super) struct Parts {
     pub(super) alpha: f64,
     pub(super) slowdown: f64,
     pub(super) batch: u64,
+    pub(super) context: u64,
 }
 
 impl Engine {
@@ -41,6 +44,7 @@ impl Engine {
             alpha: parts.alpha,
             slowdown: parts.slowdown,
             batch: parts.batch.max(1),
+            context: parts.context,
         }
     }
 

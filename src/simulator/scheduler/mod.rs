@@ -106,6 +106,11 @@ impl Grant {
         self.engine.slot(prompt).await
     }
 
+    /// Tokens that each slot holds: less than was asked for where memory was short.
+    pub(super) fn context(&self) -> u64 {
+        self.engine.context
+    }
+
     /// Kills the runner: it stays listed, and the next request loads it again.
     pub(super) fn kill_runner(&self) {
         self.scheduler.with(|state| state.kill(&self.id));

@@ -250,6 +250,7 @@ impl State {
             alpha: self.settings.alpha,
             slowdown: placement.slowdown(&self.settings),
             batch: placement.batch,
+            context: wanted.options.num_ctx,
         }));
         self.next += 1;
         let runner = Runner {
