@@ -2,6 +2,7 @@
 //!
 //! The situations are those of Ollama's own scheduler tests and of its tracker.
 
+mod any_order;
 mod memory;
 
 use std::sync::Arc;
