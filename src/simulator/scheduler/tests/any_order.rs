@@ -87,7 +87,7 @@ proptest! {
             .build()
             .unwrap();
         let ended = runtime.block_on(async { timeout(Duration::from_secs(50_000), run(visits)).await });
-        let served = ended.map_err(|_| TestCaseError::fail("somebody waits for ever"))??;
+        let served = ended.map_err(|_elapsed| TestCaseError::fail("somebody waits for ever"))??;
         prop_assert!(served >= patient, "{served} of {patient}");
     }
 }
