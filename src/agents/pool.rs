@@ -1,7 +1,7 @@
 //! All agents of the squad: who works on what, and how their terminals are reached.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -12,6 +12,7 @@ use crate::core::pool::{Forking, PoolReport, SpareOrder, takes_spares};
 use crate::core::task::Task;
 use crate::core::{AgentSlot, TaskId};
 use crate::engine::{EngineHandle, Fact, Input};
+use crate::git::{GitError, Repository};
 use crate::keeper::ZygoteState;
 use crate::pty::Snapshot;
 
@@ -112,6 +113,25 @@ impl Agents {
             .adopt(left, &inner.workshop, &inner.tracker, &inner.stop);
     }
 
+    /// Puts the worktree of a task that is over away; a clean one becomes a spare's.
+    ///
+    /// # Errors
+    /// git refuses; nothing is lost.
+    pub async fn archive(&self, task: &Task, dir: &Path) -> Result<(), GitError> {
+        let inner = &self.inner;
+        let repository = Repository::open(&task.spec.repo).await?;
+        if !inner.spares.has_place() {
+            return repository.archive(task.id, dir).await.map(drop);
+        }
+        let parked = inner.workshop.parked_dir(task);
+        let is_parked = repository.archive_and_park(task.id, dir, &parked).await;
+        let checkout = (task.spec.repo.clone(), parked);
+        inner
+            .spares
+            .park(matches!(is_parked, Ok(true)).then_some(checkout));
+        is_parked.map(drop)
+    }
+
     /// A spare for this task's attempt, if there is one that fits.
     pub async fn take_spare(&self, task: &Task) -> Option<Taken> {
         let inner = &self.inner;
@@ -159,7 +179,7 @@ impl Agents {
         })
     }
 
-    /// Has the keeper keep a zygote once there is work, and a fresh one after many forks.
+    /// Has the keeper keep a zygote once there is work, and a fresh one when it is worn.
     async fn keep_zygote(&self, clients: watch::Receiver<usize>) {
         let settings = &self.inner.workshop.settings.agents;
         if !settings.fork {
@@ -174,9 +194,7 @@ impl Agents {
         let mut generation = 0;
         loop {
             zygote::keep(&self.inner.workshop, &python, generation).await;
-            let forks = self.inner.workshop.jobs.forks();
-            let many = forks.saturating_add(u64::from(settings.recycle));
-            self.inner.workshop.jobs.forked(many).await;
+            zygote::worn(&self.inner.workshop.jobs, settings.recycle).await;
             generation += 1;
         }
     }

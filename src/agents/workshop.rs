@@ -74,6 +74,16 @@ impl Workshop {
             .join(format!("{job}-{}", folder_slug(repo)))
     }
 
+    /// Where the clean worktree of a task that is over waits for the next spare. What a killed
+    /// server leaves there is swept like a spare.
+    pub fn parked_dir(&self, task: &Task) -> PathBuf {
+        self.data.join("worktrees").join(format!(
+            "spare-of-{}-{}",
+            task.id,
+            folder_slug(&task.spec.repo)
+        ))
+    }
+
     /// The worktree that a task gets when it takes no spare.
     pub fn worktree_dir(&self, task: &Task) -> PathBuf {
         self.data

@@ -2,7 +2,7 @@
 //!
 //! Unknown is not clean: whatever cannot be read, committed or kept under a ref stops the removal.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::base::Snapshot;
 use super::refs::{RefChange, Transaction, task_ref, transaction};
@@ -75,17 +75,51 @@ impl Repository {
         task: TaskId,
         worktree: &Path,
     ) -> Result<Option<Archived>, GitError> {
+        let (archived, room) = self.put_away(task, worktree).await?;
+        if let Some(room) = room {
+            self.remove_checkout(worktree, &room).await?;
+        }
+        Ok(archived)
+    }
+
+    /// As [`Repository::archive`], but keeps the checkout at `parked` for the next spare where
+    /// nothing of the task is left in it; whether it did.
+    pub async fn archive_and_park(
+        &self,
+        task: TaskId,
+        worktree: &Path,
+        parked: &Path,
+    ) -> Result<bool, GitError> {
+        let (_, room) = self.put_away(task, worktree).await?;
+        let Some(room) = room else {
+            return Ok(false);
+        };
+        let is_spotless = read_mark(&room, REMOVING).is_some()
+            && worktree.exists()
+            && self.is_spotless(worktree, &room).await.unwrap_or(false);
+        if is_spotless && self.park(worktree, &room, parked).await.is_ok() {
+            return Ok(true);
+        }
+        self.remove_checkout(worktree, &room).await?;
+        Ok(false)
+    }
+
+    /// Keeps all work of `worktree`; the room of a checkout that holds nothing more.
+    async fn put_away(
+        &self,
+        task: TaskId,
+        worktree: &Path,
+    ) -> Result<(Option<Archived>, Option<PathBuf>), GitError> {
         let Some(room) = self.find_room(worktree)? else {
             if worktree.exists() {
                 return Err(GitError::NotAWorktree {
                     path: worktree.to_owned(),
                 });
             }
-            return self.latest_archive(task).await;
+            return Ok((self.latest_archive(task).await?, None));
         };
         let Some(branch) = read_mark(&room, READY) else {
-            self.remove_checkout(worktree, &room).await?;
-            return self.latest_archive(task).await;
+            return Ok((self.latest_archive(task).await?, Some(room)));
         };
         let head = self.settle(worktree, &room, task).await?;
         // The human may have checked out something else: both are kept.
@@ -95,8 +129,7 @@ impl Repository {
             archived = Some(self.keep(task, commit).await?);
         }
         begin_removal(&room, &branch, tip.as_deref().unwrap_or_default())?;
-        self.remove_checkout(worktree, &room).await?;
-        Ok(archived)
+        Ok((archived, Some(room)))
     }
 
     /// Brings the last archived work of `request.task` back as a worktree on its branch; the

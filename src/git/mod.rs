@@ -27,6 +27,7 @@ mod propose;
 mod prune;
 mod refs;
 mod repository;
+mod reuse;
 mod spare;
 mod status;
 mod submodules;

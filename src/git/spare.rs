@@ -23,6 +23,25 @@ impl Repository {
         Ok(())
     }
 
+    /// As [`Repository::add_spare`], from a checkout that was parked; one that is not what it was
+    /// is removed and the spare made anew.
+    pub async fn add_spare_from(
+        &self,
+        parked: &Path,
+        commit: &str,
+        dir: &Path,
+    ) -> Result<(), GitError> {
+        self.remove_detached(dir).await?;
+        if !self.unpark(parked, commit, dir).await.unwrap_or(false) {
+            self.remove_detached(parked).await?;
+            return self.add_spare(commit, dir).await;
+        }
+        let state = self.lfs(commit).await?;
+        lfs::fill(&self.git, dir, state).await?;
+        submodules::fill(self, dir).await?;
+        Ok(())
+    }
+
     /// Makes the spare at `request.dir`, which is at `commit`, the worktree of the request's task.
     /// Asking again after a kill goes on.
     pub async fn take_spare(

@@ -245,19 +245,27 @@ impl Repository {
     /// point in between, asking again goes on from there.
     pub(super) async fn remove_checkout(&self, dir: &Path, room: &Path) -> Result<(), GitError> {
         remove_all(dir).await?;
-        if let Some(mark) = read_mark(room, REMOVING)
-            && let Some((branch, tip)) = mark.split_once('\n')
-        {
-            let name = format!("refs/heads/{branch}");
-            if self.ref_value(&name).await?.as_deref() == Some(tip) {
-                let delete = RefChange::Delete {
-                    name,
-                    old: Some(tip.to_owned()),
-                };
-                self.change_refs("warpsquad: archived", &[delete]).await?;
-            }
-        }
+        self.delete_archived_branch(room).await?;
         remove_all(room).await
+    }
+
+    /// Deletes the branch named in the room's removal mark, unless somebody moved it.
+    pub(super) async fn delete_archived_branch(&self, room: &Path) -> Result<(), GitError> {
+        let Some(mark) = read_mark(room, REMOVING) else {
+            return Ok(());
+        };
+        let Some((branch, tip)) = mark.split_once('\n') else {
+            return Ok(());
+        };
+        let name = format!("refs/heads/{branch}");
+        if self.ref_value(&name).await?.as_deref() != Some(tip) {
+            return Ok(());
+        }
+        let delete = RefChange::Delete {
+            name,
+            old: Some(tip.to_owned()),
+        };
+        self.change_refs("warpsquad: archived", &[delete]).await
     }
 
     /// Aider's own files are never work. Written once, where git keeps what only this clone ignores.

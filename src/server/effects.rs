@@ -17,7 +17,6 @@ use crate::core::medic::Treatment;
 use crate::core::task::{Task, Workplace};
 use crate::core::verify::VerifyReport;
 use crate::engine::{Effect, EngineHandle, Fact, Input, TaskFact};
-use crate::git::Repository;
 
 use super::census::lack_of_room;
 use super::merge;
@@ -245,11 +244,8 @@ impl Effects {
         let everything = Fence::Before(task.attempt_number().saturating_add(1));
         let fenced = self.agents.fence(task, everything).await;
         fenced.map_err(|fault| fault.to_string())?;
-        let repository = Repository::open(&task.spec.repo)
-            .await
-            .map_err(|error| error.to_string())?;
-        repository
-            .archive(task.id, &workplace.dir)
+        self.agents
+            .archive(task, &workplace.dir)
             .await
             .map_err(|error| format!("{error}; {}", error.hint()))?;
         let mark = self.workshop.task_dir(task.id).join("prepared");

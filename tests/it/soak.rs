@@ -95,7 +95,8 @@ fn at_rest(squad: &Squad, merged: usize) -> Held {
         count(status, "merged") == merged.min(500) && busy == 0 && ready == SPARES
     });
     squad.wait_until("agents that have ended are gone", |_| {
-        Held::by(squad).agents == SPARES && Held::by(squad).worktrees == SPARES
+        let held = Held::by(squad);
+        held.agents == SPARES && held.worktrees <= 2 * SPARES
     });
     Held::by(squad)
 }
@@ -132,7 +133,9 @@ fn many_tasks_over_ten_agents_fail_never_and_leave_nothing_behind() {
     let grown = MORE_MEMORY + MEMORY_PER_HUNDRED * tasks as u64 / 100;
     assert!(late.memory <= early.memory + grown);
     assert!(late.processes <= early.processes);
-    assert_eq!((late.worktrees, late.agents), (SPARES, SPARES));
+    assert_eq!(late.agents, SPARES);
+    // A spare's each, and as many clean ones of tasks that are over.
+    assert!(late.worktrees <= 2 * SPARES);
     // One commit for each task, none lost, and no attempt failed.
     let commits = squad.git(&["rev-list", "--count", "HEAD"]);
     assert_eq!(commits, (tasks + 1).to_string());

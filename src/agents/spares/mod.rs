@@ -9,8 +9,10 @@
 
 mod clear;
 mod table;
+mod take;
 mod tend;
 
 pub(in crate::agents) use clear::{clear_files, end, sweep};
+pub use take::Taken;
+pub use tend::LeftSpare;
 pub(in crate::agents) use tend::{GRACE, Spares};
-pub use tend::{LeftSpare, Taken};

@@ -1,7 +1,7 @@
 //! Which spares there are, which are missing, and which are too many.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,10 @@ pub(super) struct Table {
     pub(super) orders: Vec<SpareOrder>,
     pub(super) spares: BTreeMap<String, Spare>,
     pub(super) repositories: HashMap<PathBuf, Arc<Repository>>,
+    /// Clean checkouts of tasks that are over, by repository: the next spares are made of them.
+    pub(super) parked: Vec<(PathBuf, PathBuf)>,
+    /// Those that are on their way there.
+    pub(super) parking: usize,
     failures: Vec<(Binding, u32, Instant)>,
     made: u64,
 }
@@ -112,6 +116,12 @@ impl Table {
         };
         self.spares.insert(job.clone(), spare);
         job
+    }
+
+    /// Takes a parked checkout of the repository.
+    pub(super) fn unpark(&mut self, repo: &Path) -> Option<PathBuf> {
+        let at = self.parked.iter().position(|(of, _)| of == repo)?;
+        Some(self.parked.swap_remove(at).1)
     }
 
     pub(super) fn not_before(&self, binding: &Binding) -> Option<Instant> {

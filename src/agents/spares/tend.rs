@@ -9,8 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::core::pool::{Binding, SpareOrder, SpareView};
-use crate::core::task::Task;
+use crate::core::pool::{SpareOrder, SpareView};
 use crate::git::{GitError, Repository};
 use crate::keeper::{AttachedPty, ClientError, JobSignal};
 
@@ -25,28 +24,6 @@ use super::table::{Spare, Stage, Table};
 const MAKING: usize = 3;
 /// A spare that is told to end is killed after this.
 pub(in crate::agents) const GRACE: Duration = Duration::from_secs(2);
-
-/// A spare that has become a task's.
-#[derive(Debug)]
-pub struct Taken {
-    /// Its job.
-    pub job: String,
-    /// Its worktree.
-    pub dir: PathBuf,
-    /// The commit its worktree is at.
-    pub commit: String,
-    /// The repository, open.
-    pub repository: Arc<Repository>,
-}
-
-/// A spare that a task is to have, once nobody watches it any more.
-struct Chosen {
-    job: String,
-    dir: PathBuf,
-    commit: String,
-    meta: AgentMeta,
-    released: CancellationToken,
-}
 
 /// A spare that a former server made.
 #[derive(Debug, Clone)]
@@ -80,7 +57,7 @@ pub(in crate::agents) struct Spares {
     work: Arc<Notify>,
     /// What others see of the spares is new.
     pub(in crate::agents) news: Arc<Notify>,
-    limit: usize,
+    pub(super) limit: usize,
 }
 
 impl Spares {
@@ -125,72 +102,7 @@ impl Spares {
             .collect()
     }
 
-    /// Gives the task the warmest spare that fits, if there is one; the one that its attempt took
-    /// before a restart comes first.
-    pub(in crate::agents) async fn take(
-        &self,
-        workshop: &Workshop,
-        task: &Task,
-    ) -> Result<Option<Taken>, ClientError> {
-        let Some(mut chosen) = self.choose(task) else {
-            return Ok(None);
-        };
-        chosen.released.cancelled().await;
-        if let Some(spare) = &mut chosen.meta.spare {
-            spare.claim = Some((task.id, task.attempt_number()));
-        }
-        let job = chosen.job;
-        let text = serde_json::to_string(&chosen.meta).unwrap_or_default();
-        if let Err(error) = workshop.jobs.keeper().set_meta(&job, &text).await {
-            self.forget(&job);
-            if error.refusal().is_some() {
-                return Ok(None);
-            }
-            return Err(error);
-        }
-        let repository = self.repository(&task.spec.repo).await;
-        self.forget(&job);
-        Ok(repository.ok().map(|repository| Taken {
-            job,
-            dir: chosen.dir,
-            commit: chosen.commit,
-            repository,
-        }))
-    }
-
-    fn choose(&self, task: &Task) -> Option<Chosen> {
-        let wanted = Binding::of_attempt(task)?;
-        let claim = Some((task.id, task.attempt_number()));
-        let mut table = self.table();
-        let fits = |spare: &Spare| {
-            let claimed = spare.meta.as_ref()?.spare.as_ref()?.claim;
-            let rank = match spare.stage {
-                _ if claimed.is_some() && claimed == claim => 0,
-                _ if claimed.is_some() || spare.order.binding != wanted => return None,
-                Stage::Ready => 1,
-                Stage::Warming => 2,
-                Stage::Making | Stage::Furnished | Stage::Gone => return None,
-            };
-            Some(rank)
-        };
-        let ranked = table.spares.iter();
-        let (_, job) = ranked
-            .filter_map(|(job, spare)| Some((fits(spare)?, job.clone())))
-            .min()?;
-        let spare = table.spares.get_mut(&job)?;
-        spare.stage = Stage::Gone;
-        spare.let_go.cancel();
-        let meta = spare.meta.clone()?;
-        Some(Chosen {
-            job,
-            dir: spare.dir.clone(),
-            commit: meta.spare.as_ref()?.commit.clone(),
-            meta,
-            released: spare.released.clone(),
-        })
-    }
-
-    fn forget(&self, job: &str) {
+    pub(super) fn forget(&self, job: &str) {
         self.table().spares.remove(job);
         self.work.notify_one();
         self.news.notify_one();
@@ -312,7 +224,14 @@ impl Spares {
                 .await
                 .map_err(PrepareFault::from)?;
         }
-        repository.add_spare(&order.base_commit, dir).await?;
+        let parked = self.table().unpark(&order.binding.repo);
+        match parked {
+            Some(parked) => {
+                let commit = &order.base_commit;
+                repository.add_spare_from(&parked, commit, dir).await?;
+            }
+            None => repository.add_spare(&order.base_commit, dir).await?,
+        }
         let agent_dir = workshop.agent_dir(job);
         tokio::fs::create_dir_all(&agent_dir)
             .await
@@ -442,7 +361,7 @@ impl Spares {
         Some(meta.token.clone())
     }
 
-    async fn repository(&self, path: &Path) -> Result<Arc<Repository>, GitError> {
+    pub(super) async fn repository(&self, path: &Path) -> Result<Arc<Repository>, GitError> {
         let known = self.table().repositories.get(path).cloned();
         if let Some(repository) = known {
             return Ok(repository);
@@ -482,7 +401,7 @@ impl Spares {
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,5 +5,6 @@ mod interruptions;
 mod merges;
 mod preparation;
 mod refusals;
+mod reuse;
 mod sandbox;
 mod worktrees;
