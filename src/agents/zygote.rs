@@ -11,9 +11,12 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::aider::flavour::{LAUNCHER, VERSION};
+use super::jobs::Jobs;
 use super::output::{read_end, tail};
 use super::workshop::{Workshop, hex};
-use crate::keeper::{ClientError, JobSpec, Origin, Output, RefusalKind, ZygoteSpec};
+use crate::keeper::{
+    ClientError, JobSpec, Origin, Output, RefusalKind, ZygoteSpec, ZygoteState, resident,
+};
 
 /// The fork server.
 const ZYGOTE: &str = include_str!("../../assets/aider/zygote.py");
@@ -23,6 +26,8 @@ const AHEAD: &str = include_str!("../../assets/aider/ahead.py");
 const SURVEY: &str = include_str!("../../assets/aider/survey.py");
 /// A survey starts Aider once and lets it do one edit.
 const SURVEY_LIMIT: Duration = Duration::from_secs(180);
+/// A zygote only forks: it holds 260 MB and grows by nothing that is meant to be kept.
+const GROWTH: u64 = 64 << 20;
 /// Its job.
 const SURVEY_JOB: &str = "zygote-survey";
 
@@ -52,6 +57,47 @@ pub(super) async fn keep(workshop: &Workshop, python: &Path, generation: u64) {
         Err(fault) => {
             tracing::warn!(%fault, "agents are started one by one");
             workshop.jobs.no_zygote(&fault.to_string());
+        }
+    }
+}
+
+/// Returns when the zygote has forked `recycle` times, or holds more than it did at first.
+pub(super) async fn worn(jobs: &Jobs, recycle: u32) {
+    let first = jobs.forks();
+    let mut growth = Growth::default();
+    loop {
+        let forks = jobs.forks();
+        let pid = match &*jobs.zygote().borrow() {
+            ZygoteState::Ready { pid, .. } => Some(*pid),
+            ZygoteState::Off
+            | ZygoteState::Starting
+            | ZygoteState::Failed { .. }
+            | ZygoteState::Other => None,
+        };
+        let held = pid.and_then(|pid| Some((pid, resident(pid)?)));
+        if forks >= first.saturating_add(u64::from(recycle)) || growth.is_too_much(held) {
+            return;
+        }
+        jobs.forked(forks + 1).await;
+    }
+}
+
+/// Memory of one zygote over time.
+#[derive(Debug, Default)]
+struct Growth(Option<(i32, u64)>);
+
+impl Growth {
+    /// Takes a process and what it holds in bytes; another process begins anew.
+    fn is_too_much(&mut self, now: Option<(i32, u64)>) -> bool {
+        let Some((pid, bytes)) = now else {
+            return false;
+        };
+        match self.0 {
+            Some((known, first)) if known == pid => bytes > first.saturating_add(GROWTH),
+            Some(_) | None => {
+                self.0 = now;
+                false
+            }
         }
     }
 }
@@ -235,4 +281,19 @@ fn text(path: &Path) -> Result<String, ZygoteFault> {
     path.to_str()
         .map(str::to_owned)
         .ok_or_else(|| ZygoteFault::Path(path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zygote_that_grows_is_worn_and_another_process_begins_anew() {
+        let mut growth = Growth::default();
+        assert!(!growth.is_too_much(Some((7, 100 << 20))));
+        assert!(!growth.is_too_much(None));
+        assert!(!growth.is_too_much(Some((7, 164 << 20))));
+        assert!(growth.is_too_much(Some((7, 165 << 20))));
+        assert!(!growth.is_too_much(Some((8, 400 << 20))));
+    }
 }

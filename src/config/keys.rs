@@ -128,7 +128,7 @@ pub static KEYS: &[Key] = &[
         "Fork agents from one process that has imported Aider, instead of starting each as a program.",
         s => s.agents.fork),
     key!("agents.recycle", whole(1, 1_000_000), MayNot,
-        "Forks after which that process is replaced by a fresh one; agents go on.",
+        "Forks after which that process is replaced by a fresh one, as when its memory grows; agents go on.",
         s => s.agents.recycle),
     key!("agents.inhibit_sleep", Kind::Bool, MayNot,
         "Keep the machine awake while tasks are under way (`systemd-inhibit`, on macOS `caffeinate`).",

@@ -38,6 +38,8 @@ pub enum Treatment {
     Warned,
     /// Something waits until the disk has room again.
     HeldBack,
+    /// A step that a restart of the machine cut off is done once more.
+    Repeated,
 }
 
 impl Treatment {
@@ -49,6 +51,7 @@ impl Treatment {
             Self::Continued => "continued",
             Self::Warned => "warned",
             Self::HeldBack => "held back",
+            Self::Repeated => "begun again",
         }
     }
 }

@@ -53,7 +53,8 @@ pub struct AgentSettings {
     pub spare: u16,
     /// Fork agents from one process that has imported Aider. Default on.
     pub fork: bool,
-    /// Forks after which that process is replaced by a fresh one. Default 500.
+    /// Forks after which that process is replaced by a fresh one, as when its memory grows.
+    /// Default 500.
     pub recycle: u32,
     /// Keep the machine awake while tasks are under way. Default off.
     pub inhibit_sleep: bool,

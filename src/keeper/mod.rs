@@ -41,7 +41,7 @@ pub use client::{ClientError, KeeperClient, KeeperEvent};
 pub use launch::{LaunchError, ensure_running, stop_running};
 pub use leftovers::sweep_orphans;
 pub use options::{KeeperOptions, KeeperPaths, SERVER_STOP_CODE};
-pub use platform::{boot_id, time_since_boot};
+pub use platform::{boot_id, resident, time_since_boot};
 pub use process::{ExitReason, KeeperError, run};
 pub use protocol::{
     Delivery, JobExit, JobSignal, JobSpec, JobView, Origin, Output, RefusalKind, Spawned,

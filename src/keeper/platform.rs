@@ -95,6 +95,21 @@ pub(super) fn own_program() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
 
+/// Memory of a process in RAM, bytes, what it shares with others included; none if unknown.
+#[cfg(target_os = "linux")]
+pub fn resident(pid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(kib << 10)
+}
+
+/// Memory of a process in RAM: unknown here.
+#[cfg(not(target_os = "linux"))]
+pub fn resident(_: i32) -> Option<u64> {
+    None
+}
+
 /// Names this run of the machine: another one after every restart, the same after a suspend.
 #[cfg(target_os = "linux")]
 pub fn boot_id() -> Option<String> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::agents::{AgentMeta, LeftSpare, Workshop, job_id};
 use crate::core::TaskId;
-use crate::core::task::TaskState;
+use crate::core::task::{Task, TaskState};
 use crate::engine::State;
 use crate::gateway::Grants;
 use crate::keeper::{ClientError, JobSignal};
@@ -24,6 +24,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Found {
     /// Attempts whose agent is gone, with the keeper or the machine.
     pub(super) lost: Vec<(TaskId, u32)>,
+    /// Attempts at a step without an agent, and what was under way.
+    pub(super) steps: Vec<(TaskId, u32, &'static str)>,
     /// Agents made ahead.
     pub(super) spares: Vec<LeftSpare>,
     /// Worktrees of tasks.
@@ -64,6 +66,7 @@ pub(super) async fn adopt(
         .filter_map(|task| task.workplace.as_ref());
     let mut found = Found {
         unfinished: state.unfinished().count(),
+        steps: state.tasks.values().filter_map(|task| step(task)).collect(),
         used: places.map(|workplace| workplace.dir.clone()).collect(),
         ..Found::default()
     };
@@ -94,6 +97,26 @@ pub(super) async fn adopt(
     }
     found.lost = expected.into_values().collect();
     Ok(found)
+}
+
+/// What a task does that any server begins again.
+fn step(task: &Task) -> Option<(TaskId, u32, &'static str)> {
+    let step = match task.state {
+        TaskState::Assigned => "its worktree was prepared",
+        TaskState::Verifying => "it was verified",
+        TaskState::Blocked
+        | TaskState::Queued
+        | TaskState::Running
+        | TaskState::Review
+        | TaskState::Merging
+        | TaskState::Merged
+        | TaskState::Discarded
+        | TaskState::Failed
+        | TaskState::Dead
+        | TaskState::Cancelled
+        | TaskState::Expired => return None,
+    };
+    Some((task.id, task.attempt_number(), step))
 }
 
 /// A spare that nobody has taken and that would be made the same way now, or that was taken by an

@@ -16,10 +16,11 @@ use crate::core::command::{Refusal, Request};
 use crate::core::demo::DemoSquad;
 use crate::core::endpoint::EndpointName;
 use crate::core::event::SquadEvent;
+use crate::core::medic::Treatment;
 use crate::core::settings::{MaxAgents, Settings};
-use crate::core::{Epoch, Timestamp};
+use crate::core::{Epoch, TaskId, Timestamp};
 use crate::engine::journal::JournalError;
-use crate::engine::{Effect, EngineHandle, EngineLoop, EngineSettings, Input};
+use crate::engine::{Effect, EngineHandle, EngineLoop, EngineSettings, Fact, Input};
 use crate::gateway::{self, GatewayError, Grants, Patience, Upstream};
 use crate::keeper::{ClientError, JobSignal, KeeperClient, boot_id, sweep_orphans};
 use crate::store::SqliteStore;
@@ -127,6 +128,9 @@ pub async fn run(options: ServerOptions) -> Result<Ending, ServerError> {
     squad
         .report(SquadEvent::ServerStarted { epoch, adopted })
         .await;
+    if boot.was_restarted() {
+        squad.begun_again(found.steps).await;
+    }
     boot.remember();
     squad.serve(effects, fenced).await
 }
@@ -246,6 +250,19 @@ impl Squad {
     async fn report(&self, event: SquadEvent) {
         if self.engine.report(Input::Squad(event)).await.is_err() {
             tracing::debug!("the engine has stopped");
+        }
+    }
+
+    /// Says of tasks that the machine's restart has cut off what is done once more.
+    async fn begun_again(&self, steps: Vec<(TaskId, u32, &'static str)>) {
+        for (task, number, step) in steps {
+            let what = Treatment::Repeated;
+            let why = format!("the machine was restarted while {step}");
+            let fact = Fact::Treated { what, why };
+            let input = Input::Attempt { task, number, fact };
+            if self.engine.report(input).await.is_err() {
+                tracing::debug!("the engine has stopped");
+            }
         }
     }
 

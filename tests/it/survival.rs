@@ -72,6 +72,31 @@ fn a_restart_of_the_machine_is_said_with_what_was_kept() {
 }
 
 #[test]
+fn a_restart_of_the_machine_during_verification_is_said() {
+    let server = Server::simulator();
+    let squad = Squad::new(&server, 1, "");
+    let words = [
+        "task",
+        "add",
+        "--verify",
+        "sleep 3",
+        "mark\n@sim create a.txt := x",
+    ];
+    assert_eq!(squad.run(&words).code, Some(0));
+    squad.wait_until("it is verified", |status| state(status) == "verifying");
+    power_cut(&squad);
+    std::fs::write(squad.path("data/boot-id"), "another-run\n").unwrap();
+    assert_eq!(squad.run(&["server"]).code, Some(0));
+    squad.wait_until("it is verified once more", |status| {
+        state(status) == "review"
+    });
+    let log = squad.run(&["task", "log", "1"]).out;
+    let said = "the machine was restarted while it was verified";
+    assert!(log.contains(said), "{log}");
+    assert_eq!(squad.task(1)["attempts"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn a_lost_keeper_is_said_with_what_was_kept() {
     let (_server, squad) = at_work();
     power_cut(&squad);
@@ -189,6 +214,23 @@ fn a_new_program_that_fails_leaves_everything_to_the_old_one() {
                     .starts_with("tasks.db.newer-")
             })
     );
+}
+
+#[test]
+fn a_new_program_that_never_serves_leaves_everything_to_the_old_one() {
+    let (_server, squad) = at_work();
+    let stuck = program(&squad, "stuck", "exec sleep 600");
+    let refused = squad.run(&["upgrade", "--binary", &stuck]);
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    assert!(
+        refused.err.contains("it did not serve within "),
+        "{refused:?}"
+    );
+    assert!(refused.err.contains("runs again"), "{refused:?}");
+    squad.wait_until("it is finished", |status| state(status) == "review");
+    assert_eq!(squad.task(1)["attempts"].as_array().unwrap().len(), 1);
+    let mut left = squad.processes().into_iter();
+    assert!(!left.any(|(_, words)| words.starts_with("sleep ")));
 }
 
 #[test]
