@@ -497,8 +497,12 @@ def take_over(coder, cues, settings):
     coder.io.chat_history_file = pathlib.Path(task["chat"])
     coder.io.llm_history_file = task["log"]
     coder.io.append_chat_history(time.strftime("\n# aider chat started at %Y-%m-%d %H:%M:%S\n\n"))
+    ignored = are_ignored(coder, task["files"])
     for name in task["files"]:
-        add_file(coder, pathlib.Path(name))
+        if ignored and coder.repo.git_ignored_file(name):
+            coder.io.tool_warning(f"Skipping {name} that matches gitignore spec.")
+        else:
+            add_file(coder, pathlib.Path(name))
     for name in task["read"]:
         if os.path.exists(name):
             coder.abs_read_only_fnames.add(str(pathlib.Path(name).resolve()))
@@ -506,10 +510,18 @@ def take_over(coder, cues, settings):
             coder.io.tool_warning(f"{name} is not there to be read.")
 
 
+def are_ignored(coder, names):
+    """Whether git ignores any of them: one process for all, where Aider takes one for each."""
+    if not coder.repo or not names:
+        return False
+    try:
+        return bool(coder.repo.repo.ignored(*names))
+    except Exception:
+        return True
+
+
 def add_file(coder, path):
     """As Aider does with the files of its command line: one that is missing is made."""
-    if coder.repo and coder.repo.git_ignored_file(str(path)):
-        return coder.io.tool_warning(f"Skipping {path} that matches gitignore spec.")
     try:
         if not path.exists():
             # A new time would have it read again.
