@@ -10,8 +10,8 @@
 
 use std::time::Duration;
 
-use super::ask::{Moment, Order};
-use super::dispatcher::{Change, Dispatcher, Phase, Place};
+use super::ask::{Moment, Order, Runner};
+use super::dispatcher::{Change, Dispatcher, Going, Phase, Place};
 use super::lane::{Lane, State};
 use super::room::Fit;
 
@@ -70,7 +70,8 @@ impl Dispatcher {
                 return;
             }
             change.phase = Phase::Unloading;
-            for victim in change.victims.iter().filter(|_| !change.is_trial) {
+            let going = change.going;
+            for victim in change.victims.iter().filter(|_| going == Going::Unloaded) {
                 let lane = &mut self.lanes[*victim];
                 lane.served_at = Some(now);
                 if lane.state == State::Resident {
@@ -122,7 +123,7 @@ impl Dispatcher {
             }
         }
         leaving.sort();
-        let Some((victims, is_trial)) = self.make_room(target, &leaving) else {
+        let Some((victims, going)) = self.make_room(target, &leaving) else {
             let later = leaving.iter().filter_map(|(leave, _, _)| match leave {
                 Leave::Idle | Leave::Spent => None,
                 Leave::At(moment) => Some(*moment),
@@ -137,16 +138,38 @@ impl Dispatcher {
         if victims.iter().any(cut_short) {
             self.pre_empted_at = Some(now);
         }
+        self.begin(target, victims, going);
+    }
+
+    fn begin(&mut self, target: usize, victims: Vec<usize>, going: Going) {
         for victim in &victims {
             self.lanes[*victim].fenced = true;
         }
         self.change = Some(Change {
             target,
             victims,
-            is_trial,
+            going,
             phase: Phase::Draining,
             unloading: Duration::ZERO,
         });
+    }
+
+    /// Whether everything resident could be left now for this runner, which is wanted.
+    pub(super) fn could_leave_for(&self, runner: &Runner) -> bool {
+        let wanted = self.find(runner).map(|at| &self.lanes[at]);
+        self.change.is_none()
+            && wanted.is_some_and(|lane| lane.state == State::Installed && lane.is_wanted())
+    }
+
+    /// Leaves everything resident for this runner, whatever the rules say: for simulations.
+    pub(super) fn leave_for(&mut self, runner: &Runner) {
+        let Some(target) = self.find(runner).filter(|_| self.could_leave_for(runner)) else {
+            return;
+        };
+        let resident = self.lanes.iter().enumerate();
+        let resident = resident.filter(|(_, lane)| lane.state == State::Resident);
+        let victims = resident.map(|(at, _)| at).collect();
+        self.begin(target, victims, Going::Unloaded);
     }
 
     /// The runner that is to be loaded next: by rounds, then by how much waits how long.
@@ -175,7 +198,7 @@ impl Dispatcher {
     }
 
     /// What has to go so that `target` can be loaded; none while that may not go.
-    fn make_room(&self, target: usize, leaving: &[Leaving]) -> Option<(Vec<usize>, bool)> {
+    fn make_room(&self, target: usize, leaving: &[Leaving]) -> Option<(Vec<usize>, Going)> {
         let wanted = &self.lanes[target];
         let mut victims = Vec::new();
         for (leave, _, at) in leaving {
@@ -194,7 +217,7 @@ impl Dispatcher {
         };
         for (leave, _, at) in leaving {
             match fits(&victims) {
-                Fit::Yes => return Some((victims, false)),
+                Fit::Yes => return Some((victims, Going::Unloaded)),
                 Fit::Unknown if victims.is_empty() => return try_beside(leaving),
                 Fit::Unknown | Fit::No => {}
             }
@@ -205,7 +228,7 @@ impl Dispatcher {
                 victims.push(*at);
             }
         }
-        Some((victims, false))
+        Some((victims, Going::Unloaded))
     }
 
     fn leave_when(&self, lane: &Lane, now: Moment, is_urgent: bool) -> Leave {
@@ -307,7 +330,7 @@ fn is_behind(lane: &Lane, other: &Lane) -> bool {
 }
 
 /// Nobody knows whether there is room beside what is resident: tried when all of it may go.
-fn try_beside(leaving: &[Leaving]) -> Option<(Vec<usize>, bool)> {
+fn try_beside(leaving: &[Leaving]) -> Option<(Vec<usize>, Going)> {
     let may_go = leaving.iter().all(|(leave, _, _)| *leave <= Leave::Spent);
-    may_go.then(|| (leaving.iter().map(|(_, _, at)| *at).collect(), true))
+    may_go.then(|| (leaving.iter().map(|(_, _, at)| *at).collect(), Going::Tried))
 }

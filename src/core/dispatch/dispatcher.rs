@@ -55,10 +55,18 @@ pub(super) struct Place {
 pub(super) struct Change {
     pub(super) target: usize,
     pub(super) victims: Vec<usize>,
-    /// Victims are left to the endpoint, which may keep them: nobody knows whether there is room.
-    pub(super) is_trial: bool,
+    pub(super) going: Going,
     pub(super) phase: Phase,
     pub(super) unloading: Duration,
+}
+
+/// How victims go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Going {
+    /// By our order.
+    Unloaded,
+    /// They are left to the endpoint, which may keep them: nobody knows whether there is room.
+    Tried,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -366,7 +374,7 @@ impl Dispatcher {
         lane.served_at = Some(now);
         if let Some(change) = &mut self.change
             && change.phase != Phase::Loading
-            && !change.is_trial
+            && change.going == Going::Unloaded
         {
             // A victim that went by itself needs no order; one by order is no longer waited for.
             change

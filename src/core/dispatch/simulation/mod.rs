@@ -11,11 +11,15 @@
 //!
 //! Invariant: the same workload and strategy give the same outcome.
 
+mod clairvoyant;
 mod fifo;
 mod outcome;
+mod replay;
 mod workload;
 mod world;
 
+pub use clairvoyant::clairvoyant;
 pub use outcome::Outcome;
+pub use replay::{Log, Machines};
 pub use workload::{Closed, Machine, Random, Script, Since, Step, Workload};
 pub use world::{Strategy, run};

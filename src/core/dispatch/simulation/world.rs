@@ -105,6 +105,57 @@ impl<'a> World<'a> {
         true
     }
 
+    pub(super) fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// A copy that starts to count afresh.
+    pub(super) fn fork(&self) -> Self {
+        Self {
+            workload: self.workload,
+            schedulers: self.schedulers.clone(),
+            events: self.events.clone(),
+            now: self.now,
+            numbers: self.numbers,
+            open: self.open.clone(),
+            waits: Vec::new(),
+            outcome: Outcome {
+                served: vec![0; self.workload.scripts.len()],
+                ..Outcome::default()
+            },
+        }
+    }
+
+    /// Answers up to a moment, if the strategy goes on by itself.
+    pub(super) fn answers_by(mut self, until: Moment) -> u64 {
+        while self.next_at().is_some_and(|at| at <= until) && self.step() {}
+        self.outcome.answers()
+    }
+
+    fn next_at(&self) -> Option<Moment> {
+        self.events.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Models for which the resident one could be left now, on the first machine.
+    pub(super) fn ways(&self) -> Vec<usize> {
+        let Scheduler::Dispatcher(gpu) = &self.schedulers[0] else {
+            return Vec::new();
+        };
+        let models = 0..self.workload.models.len();
+        models
+            .filter(|model| gpu.could_leave_for(&self.runner(0, *model)))
+            .collect()
+    }
+
+    /// Leaves what is resident on the first machine for this model.
+    pub(super) fn leave_for(&mut self, model: usize) {
+        let runner = self.runner(0, model);
+        if let Scheduler::Dispatcher(gpu) = &mut self.schedulers[0] {
+            gpu.leave_for(&runner);
+        }
+        self.obey(0);
+    }
+
     pub(super) fn outcome(mut self) -> Outcome {
         self.waits.sort_unstable();
         self.outcome.waits = self.waits;
