@@ -24,7 +24,8 @@ impl Dispatcher {
 
     /// What a request for this runner that came now would meet.
     pub fn outlook(&self, runner: &Runner, now: Moment) -> Outlook {
-        let lane = self.find(runner).map(|at| &self.lanes[at]);
+        let at = self.find(runner);
+        let lane = at.map(|at| &self.lanes[at]);
         if let Some(lane) = lane.filter(|lane| lane.state == State::Resident && !lane.fenced) {
             let is_free = lane.running.len() < usize::from(lane.slots.get());
             let is_free = is_free && !lane.is_wanted();
@@ -41,7 +42,7 @@ impl Dispatcher {
         let size = lane.map_or(0, |lane| lane.size);
         let own = lane.map_or(Duration::ZERO, |lane| lane.remaining(now));
         Outlook {
-            queue: own + self.before(runner, now),
+            queue: own + self.before(at, now),
             load: lane
                 .and_then(|lane| lane.load_time)
                 .unwrap_or_else(|| self.swap_estimate()),
@@ -51,21 +52,24 @@ impl Dispatcher {
     }
 
     /// Time until a runner that is not resident could be loaded: those who go before it.
-    fn before(&self, wanted: &Runner, now: Moment) -> Duration {
+    fn before(&self, wanted: Option<usize>, now: Moment) -> Duration {
         let swap = self.swap_estimate();
-        let others = self.lanes.iter().filter(|lane| lane.runner != *wanted);
-        let each = others.map(|lane| match lane.state {
+        let quantum = self.quantum();
+        let used = self
+            .lanes
+            .iter()
+            .enumerate()
+            .filter(|(_, lane)| lane.is_used());
+        let others = used.filter(|(at, _)| Some(*at) != wanted);
+        let each = others.map(|(_, lane)| match lane.state {
             State::Resident if lane.fenced => lane.draining(now),
             State::Resident => {
-                let left = lane
-                    .batch_since
-                    .saturating_add(self.quantum())
-                    .saturating_sub(now);
+                let left = lane.batch_since.saturating_add(quantum).saturating_sub(now);
                 lane.remaining(now).min(left + lane.draining(now))
             }
             State::Unloading => self.unload_time.unwrap_or_default(),
-            State::Loading => swap + lane.remaining(now).min(self.quantum()),
-            State::Installed if lane.is_wanted() => swap + lane.remaining(now).min(self.quantum()),
+            State::Loading => swap + lane.remaining(now).min(quantum),
+            State::Installed if lane.is_wanted() => swap + lane.remaining(now).min(quantum),
             State::Installed => Duration::ZERO,
         });
         each.sum()
