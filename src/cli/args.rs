@@ -84,6 +84,9 @@ pub enum Command {
     /// Look at Ollama servers.
     #[command(subcommand)]
     Endpoint(Endpoint),
+    /// See how requests were routed, and what another order of service would have cost.
+    #[command(subcommand)]
+    Route(Route),
     /// One page: agents, queue, models, endpoints.
     Status(Json),
     /// Start the squad, or run it in the foreground.
@@ -493,6 +496,49 @@ pub struct ModelList {
 pub enum Endpoint {
     /// List Ollama servers.
     List(Json),
+}
+
+/// `route …`
+#[derive(Debug, Subcommand)]
+pub enum Route {
+    /// Tell what the requests of a log would have cost in another order of service.
+    Replay(RouteReplay),
+}
+
+const REPLAY_HELP: &str = "\
+Strategies:
+  recorded      what was measured when the log was written; nothing is simulated
+  unpinned-fifo in the order of arrival, and each request loads its model again: Aider on Ollama
+  fifo          in the order of arrival with the context pinned: Ollama
+  collate       a model is served as long as it has work
+  quantum       the dispatcher, batches of at most 4 swaps; quantum-8 for another number
+
+What is assumed: requests stay on their endpoint and with their model; a service takes as long as
+it took, whoever else is served; a load takes the median of the model's loads in the log; a client
+asks again as long after its answer as it did; nothing fails. What was refused is left out.
+'recorded' differs from 'quantum' by what these assumptions miss.";
+
+/// `route replay`
+#[derive(Debug, Args)]
+#[command(after_help = REPLAY_HELP)]
+pub struct RouteReplay {
+    /// The gateway's log of requests, one JSON object a line; `-` reads standard input.
+    pub log: PathBuf,
+    /// Only this; may be given several times. Without it all are compared.
+    #[arg(long, value_name = "NAME", value_parser = words::order_of_service)]
+    pub strategy: Vec<words::OrderOfService>,
+    /// Requests that a model serves at a time; else the most that the log shows at once.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub slots: Option<u16>,
+    /// Models in memory together; else the most that the log shows without an eviction.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub room: Option<u16>,
+    /// What a load takes; else what the log shows for each model, or 15 s.
+    #[arg(long, value_name = "TIME", value_parser = words::duration)]
+    pub load: Option<Duration>,
+    /// Print one JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `server`

@@ -11,8 +11,8 @@ use super::context::Context;
 use super::output::Output;
 use super::report::{Kind, Report};
 use super::{
-    agent, catalogue, completions, config, doctor, man, progress, server, setup, squad, task,
-    template, trust, upgrade,
+    agent, catalogue, completions, config, doctor, man, progress, route, server, setup, squad,
+    task, template, trust, upgrade,
 };
 use crate::config::environment;
 
@@ -101,6 +101,7 @@ fn run(
         Command::Agent(asked) => agent::run(context, &asked).map(done),
         Command::Model(asked) => catalogue::models(context, &asked).map(done),
         Command::Endpoint(asked) => catalogue::endpoints(context, &asked).map(done),
+        Command::Route(asked) => route::run(context, &asked).map(done),
         Command::Status(options) => squad::status(context, options).map(done),
         Command::Server(options) if options.child => (programs.server)(context),
         Command::Server(options) => server::run(context, options, programs.keeper),

@@ -22,6 +22,7 @@ mod doctor;
 mod fit;
 mod man;
 pub mod progress;
+mod route;
 mod server;
 mod setup;
 pub mod show;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::core::dispatch::DispatchSettings;
+use crate::core::dispatch::simulation::Strategy;
 use crate::core::task::{Category, Mode};
 
 /// How Aider works.
@@ -49,6 +51,40 @@ pub fn assignment(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("expected KEY=VALUE, for example agents.max=3".to_owned()),
     }
+}
+
+/// An order of service of `route replay`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderOfService {
+    /// As it was.
+    Recorded,
+    /// As this would have done it.
+    Simulated(Strategy),
+}
+
+/// Orders of service that `route replay` compares.
+pub const ORDERS: [&str; 5] = ["recorded", "unpinned-fifo", "fifo", "collate", "quantum"];
+
+/// `fifo`, `quantum`, `quantum-8`.
+pub fn order_of_service(text: &str) -> Result<OrderOfService, String> {
+    let strategy = match text {
+        "recorded" => return Ok(OrderOfService::Recorded),
+        "unpinned-fifo" => Strategy::UnpinnedFifo,
+        "fifo" => Strategy::Fifo,
+        "collate" => Strategy::Collate,
+        "quantum" => Strategy::Quantum(DispatchSettings::default().quantum),
+        other => {
+            let quantum = other.strip_prefix("quantum-").and_then(|k| k.parse().ok());
+            let quantum = quantum.filter(|k| (1..=1000).contains(k));
+            Strategy::Quantum(quantum.ok_or_else(|| {
+                format!(
+                    "one of {}; quantum-8 for a quantum of 8 swaps",
+                    ORDERS.join(", ")
+                )
+            })?)
+        }
+    };
+    Ok(OrderOfService::Simulated(strategy))
 }
 
 /// The value of one of our own words: they are the names that serde knows.
