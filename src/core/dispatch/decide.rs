@@ -41,11 +41,17 @@ impl Dispatcher {
     pub(super) fn decide(&mut self, now: Moment, orders: &mut Vec<Order>) {
         self.wake = None;
         self.go_on(now, orders);
+        self.consider_and_go_on(now, orders);
+        self.admit(now, orders);
+        // Once those who have waited for a batch are admitted, its time may be over.
+        self.consider_and_go_on(now, orders);
+    }
+
+    fn consider_and_go_on(&mut self, now: Moment, orders: &mut Vec<Order>) {
         if self.change.is_none() {
             self.consider(now);
             self.go_on(now, orders);
         }
-        self.admit(now, orders);
     }
 
     /// Takes the change under way as far as it comes.

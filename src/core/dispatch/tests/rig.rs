@@ -217,9 +217,10 @@ impl<'a> Rig<'a> {
     }
 
     fn obey(&mut self) {
+        let fenced = self.fenced();
         for order in self.gpu.orders(self.now) {
             match order {
-                Order::Admit { id, .. } => self.admit(id.0),
+                Order::Admit { id, .. } => self.admit(id.0, &fenced),
                 Order::Load { runner, beside } => self.begin_load(&runner, beside),
                 Order::Unload { runner } => {
                     let model = self.model(&runner);
@@ -237,7 +238,7 @@ impl<'a> Rig<'a> {
         }
     }
 
-    fn admit(&mut self, id: u64) {
+    fn admit(&mut self, id: u64, fenced: &[usize]) {
         let fate = self.fates.get_mut(&id).unwrap();
         assert_eq!(fate.end, None, "{id} was over");
         fate.end = Some((End::Admitted, self.now));
@@ -249,7 +250,12 @@ impl<'a> Rig<'a> {
             ..
         } = *fate;
         assert!(self.resident[model], "{id} to a model that is not there");
-        assert!(!self.unloading.contains(&model), "{id} to a fenced model");
+        let is_fenced = fenced.contains(&model) && self.fenced().contains(&model);
+        assert!(!is_fenced, "{id} to a fenced model");
+        assert!(
+            !self.unloading.contains(&model),
+            "{id} to a model that goes"
+        );
         let earlier = self
             .fates
             .range(..id)
@@ -274,6 +280,14 @@ impl<'a> Rig<'a> {
         assert!(beside == 0 || sum <= self.plan.room, "{sum} bytes");
         self.loading = Some(model);
         self.after(self.plan.models[model].load, Happening::Loads(model));
+    }
+
+    /// Models that have to go.
+    fn fenced(&self) -> Vec<usize> {
+        let victims = self.gpu.change.iter().flat_map(|change| &change.victims);
+        victims
+            .map(|victim| self.model(&self.gpu.lanes[*victim].runner))
+            .collect()
     }
 
     fn running_on(&self, wanted: usize) -> usize {
