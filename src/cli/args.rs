@@ -507,11 +507,11 @@ pub enum Route {
 
 const REPLAY_HELP: &str = "\
 Strategies:
-  recorded      what was measured when the log was written; nothing is simulated
-  unpinned-fifo in the order of arrival, and each request loads its model again: Aider on Ollama
-  fifo          in the order of arrival with the context pinned: Ollama
-  collate       a model is served as long as it has work
-  quantum       the dispatcher, batches of at most 4 swaps; quantum-8 for another number
+  recorded       what was measured when the log was written; nothing is simulated
+  unpinned-fifo  in the order of arrival, and each request loads its model again: Aider on Ollama
+  fifo           in the order of arrival with the context pinned: Ollama
+  collate        a model is served as long as it has work
+  quantum        the dispatcher, batches of at most 4 swaps; quantum-8 for another number
 
 What is assumed: requests stay on their endpoint and with their model; a service takes as long as
 it took, whoever else is served; a load takes the median of the model's loads in the log; a client
