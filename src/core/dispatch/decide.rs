@@ -249,7 +249,8 @@ impl Dispatcher {
         let spent = lane
             .batch_since
             .saturating_add(self.quantum() / RESERVE * part);
-        if lane.has_work() {
+        let is_foreign = lane.foreign_until.is_some_and(|until| now < until);
+        if lane.has_work() || is_foreign {
             let is_over = now >= spent || is_urgent;
             return if is_over {
                 Leave::Spent

@@ -195,10 +195,10 @@ impl Dispatcher {
         let Some(change) = change else {
             return;
         };
-        let evicted = change
-            .victims
-            .first()
-            .map(|victim| self.lanes[*victim].runner.model.clone());
+        // What was left to the endpoint may still be there: the next look at it tells.
+        let gone = change.victims.iter().map(|victim| &self.lanes[*victim]);
+        let mut gone = gone.filter(|lane| lane.state == State::Installed);
+        let evicted = gone.next().map(|lane| lane.runner.model.clone());
         let whole = change.unloading + took;
         let took_us = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
         if evicted.is_some() {
@@ -270,7 +270,12 @@ impl Dispatcher {
             self.look_at(at, line, now);
             sum = sum.saturating_add(line.size_vram);
         }
-        let pushing = self.change.is_none();
+        let is_settled = self.change.is_none();
+        let trial = self
+            .change
+            .as_ref()
+            .filter(|change| change.going == Going::Tried && change.phase == Phase::Loading);
+        let coming = trial.map(|change| self.lanes[change.target].size);
         for at in 0..self.lanes.len() {
             let lane = &self.lanes[at];
             let is_listed = |line: &Listed| {
@@ -283,17 +288,19 @@ impl Dispatcher {
             {
                 continue;
             }
-            let is_trial = lane.fenced && pushing;
             if listed.iter().any(is_listed) {
-                self.lanes[at].fenced &= !pushing;
+                self.lanes[at].fenced &= !is_settled;
                 continue;
             }
-            if is_trial {
-                self.room.saw_pushed_out(sum.saturating_add(lane.size));
+            if lane.fenced && (is_settled || coming.is_some_and(|size| size > 0)) {
+                let pushed_out = sum.saturating_add(lane.size);
+                self.room
+                    .saw_pushed_out(pushed_out.saturating_add(coming.unwrap_or(0)));
+                self.swaps += u64::from(is_settled);
             }
             self.leave(at, now);
         }
-        if listed.len() > 1 && pushing {
+        if listed.len() > 1 && is_settled {
             self.room.saw_together(sum);
         }
     }

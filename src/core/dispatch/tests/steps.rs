@@ -426,6 +426,43 @@ fn what_has_pushed_something_out_does_not_fit() {
 }
 
 #[test]
+fn what_is_pushed_out_while_its_successor_loads_does_not_fit_either() {
+    let mut gpu = single();
+    gpu.set_room(None);
+    gpu.loaded(&runner("a"), 10, secs(14), secs(0));
+    gpu.submit(ask(1, "x", "b"), secs(2));
+    gpu.orders(secs(2));
+    gpu.seen(&EndpointName::from("gpu"), &[], secs(5));
+    gpu.loaded(&runner("b"), 10, secs(14), secs(17));
+    let orders = gpu.orders(secs(17));
+    let [
+        Order::Admit {
+            swap: Some(swap), ..
+        },
+    ] = orders.as_slice()
+    else {
+        panic!("{orders:?}");
+    };
+    assert_eq!(swap.evicted, Some(ModelName::new("a")));
+    gpu.finished(RequestId(1), None, secs(18));
+    gpu.submit(ask(2, "y", "a"), secs(18));
+    gpu.orders(secs(18));
+    assert_eq!(gpu.orders(secs(20)), [unload("b")]);
+}
+
+#[test]
+fn a_model_that_somebody_else_uses_has_its_quantum() {
+    let gpu_name = EndpointName::from("gpu");
+    let mut gpu = single();
+    gpu.seen(&gpu_name, &[listed("a", 1000)], secs(1));
+    gpu.seen(&gpu_name, &[listed("a", 5000)], secs(5));
+    gpu.submit(ask(1, "x", "b"), secs(6));
+    assert_eq!(gpu.orders(secs(10)), []);
+    assert_eq!(gpu.deadline(), Some(secs(46)), "45 s after it was found");
+    assert_eq!(gpu.orders(secs(46)), [unload("a")]);
+}
+
+#[test]
 fn swaps_that_the_order_of_arrival_would_have_made_are_counted() {
     let mut gpu = with_a();
     for (id, model) in [(1, "a"), (2, "b"), (3, "a"), (4, "b"), (5, "a")] {
