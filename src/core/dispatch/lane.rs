@@ -360,3 +360,46 @@ fn cost(work: Duration, priority: Priority) -> u64 {
     let micros = u64::try_from(work.min(WORK_MOST).as_micros()).unwrap_or(u64::MAX);
     (micros * 4 / weight(priority)).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::endpoint::EndpointName;
+    use crate::core::model::ModelName;
+
+    fn ask(number: u64) -> Ask {
+        Ask {
+            id: RequestId(number),
+            client: format!("client {number}"),
+            runner: Runner {
+                endpoint: EndpointName::from("gpu"),
+                model: ModelName::new("m"),
+                context: 8192,
+            },
+            priority: [Priority::Critical, Priority::Normal, Priority::Background]
+                [usize::try_from(number % 3).unwrap()],
+            focus: Focus::Background,
+            work: Duration::from_secs(10),
+            need: 0,
+        }
+    }
+
+    #[test]
+    fn nothing_grows_with_what_has_been_served_or_withdrawn() {
+        let mut lane = Lane::new(ask(0).runner, Some(1));
+        for number in 0..10_000 {
+            let now = Duration::from_secs(number);
+            let stamp = lane.push(ask(number), number, now);
+            if number % 7 == 0 {
+                lane.withdraw(stamp);
+            } else {
+                lane.admit(stamp, now).unwrap();
+                lane.finish(RequestId(number), now).unwrap();
+            }
+            assert!(lane.flows.len() <= FLOWS_MOST + 1, "{}", lane.flows.len());
+        }
+        assert!(lane.waiting.is_empty() && lane.arrivals.is_empty() && lane.running.is_empty());
+        assert_eq!((lane.backlog, lane.critical), (Duration::ZERO, 0));
+        assert_eq!((lane.weights, lane.weighted), (0, 0), "no sum drifts");
+    }
+}
