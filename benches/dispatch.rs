@@ -12,6 +12,7 @@
 )]
 
 use std::hint::black_box;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use warpsquad::core::dispatch::simulation::{Closed, Outcome, Random, Strategy, clairvoyant, run};
@@ -168,36 +169,53 @@ fn aims() {
     println!();
 }
 
-/// All models of all endpoints on one GPU, with ten agents: more than any machine has.
+/// One dispatcher with more than any GPU has, and a choice among ten GPUs. The median of batches,
+/// because this is real time on a machine that may do other things.
 fn decisions() {
-    println!("a decision, {ENDPOINTS} endpoints × {MODELS} models on one dispatcher, 10 agents");
-    let mut busy = Busy::new();
+    println!("a decision, 10 agents");
+    let mut busy = Busy::new(0..ENDPOINTS);
+    let mut before = 0;
     for requests in [1_000_u32, 10_000, 100_000] {
-        let started = Instant::now();
-        let mut events = 0;
-        for _ in 0..requests {
-            events += busy.request();
-        }
-        let each = started.elapsed() / events;
+        let batches = (before..requests).step_by(500).map(|_| {
+            let started = Instant::now();
+            let events: u32 = (0..500).map(|_| busy.request()).sum();
+            started.elapsed() / events
+        });
+        let each = median(batches.collect());
         println!(
-            "  {requests:>7} requests: {:.2} µs an event (submit, loaded, finished … with its orders)",
+            "  {ENDPOINTS} endpoints × {MODELS} models on one GPU, {requests:>6} requests: {:.2} µs an event with its orders",
             micros(each)
         );
+        before = requests;
     }
-    let runners = busy.runners.clone();
-    let rounds = 2_000_u32;
-    let started = Instant::now();
-    for round in 0..rounds {
-        let model = round as usize % MODELS;
-        let candidates: Vec<Candidate> = (0..ENDPOINTS)
-            .map(|endpoint| busy.candidate(&runners[endpoint * MODELS + model]))
-            .collect();
-        black_box(choose(&candidates));
-    }
+    let gpus: Vec<Busy> = (0..ENDPOINTS)
+        .map(|endpoint| {
+            let mut busy = Busy::new(endpoint..endpoint + 1);
+            for _ in 0..1_000 {
+                busy.request();
+            }
+            busy
+        })
+        .collect();
+    let batches = (0..100).map(|batch| {
+        let started = Instant::now();
+        for round in 0..20 {
+            let model = (batch + round) % MODELS;
+            let candidates = gpus.iter().map(|gpu| gpu.candidate(&gpu.runners[model]));
+            black_box(choose(&candidates.collect::<Vec<_>>()));
+        }
+        started.elapsed() / 20
+    });
+    let each = median(batches.collect());
     println!(
-        "  a choice among {ENDPOINTS} endpoints: {:.2} µs",
-        micros(started.elapsed() / rounds)
+        "  a choice among {ENDPOINTS} GPUs with {MODELS} models each: {:.2} µs",
+        micros(each)
     );
+}
+
+fn median(mut values: Vec<Duration>) -> Duration {
+    values.sort_unstable();
+    values[values.len() / 2]
 }
 
 fn micros(duration: Duration) -> f64 {
@@ -215,8 +233,8 @@ struct Busy {
 }
 
 impl Busy {
-    fn new() -> Self {
-        let endpoints: Vec<_> = (0..ENDPOINTS)
+    fn new(endpoints: Range<usize>) -> Self {
+        let endpoints: Vec<_> = endpoints
             .map(|number| {
                 (
                     EndpointName(format!("endpoint-{number}")),
