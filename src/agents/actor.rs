@@ -26,6 +26,7 @@ use super::aider::cues::{AgentScreenState, CueParser};
 use super::aider::prompt;
 use super::launch::{self, Started};
 use super::medic::Ward;
+use super::redact::Redactor;
 use super::settle::{self, Chat, Settled};
 use super::spares;
 use super::turn::{Step, Turn};
@@ -226,6 +227,7 @@ pub(super) struct Watched {
     pub(super) job: String,
     pty: AttachedPty,
     screen: Screen,
+    redactor: Redactor,
     cues: CueParser,
     pub(super) turn: Turn,
     pub(super) ward: Ward,
@@ -260,6 +262,7 @@ impl Watched {
             job: started.job,
             pty,
             screen: Screen::new(size, settings.scrollback),
+            redactor: Redactor::default(),
             cues: CueParser::new(&started.nonce),
             turn,
             ward: Ward::of(actor),
@@ -280,6 +283,7 @@ impl Watched {
     fn rebuild(&mut self) -> std::io::Result<()> {
         let (start, history) = self.pty.history()?;
         self.screen.set_replies(false);
+        let history = self.redactor.clean(&history);
         self.screen.feed(&history);
         for signal in self.cues.feed(&history) {
             self.turn.observe(&signal, self.cues.state());
@@ -371,6 +375,7 @@ impl Watched {
     }
 
     async fn output(&mut self, actor: &Actor, bytes: &[u8]) {
+        let bytes = &*self.redactor.clean(bytes);
         self.screen.feed(bytes);
         self.time_update();
         let replies = self.screen.take_replies();

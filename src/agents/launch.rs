@@ -12,7 +12,7 @@ use crate::core::endpoint::EndpointName;
 use crate::core::model::{Capability, ModelName};
 use crate::core::pool::Binding;
 use crate::core::task::{Attempt, Task};
-use crate::core::traffic::Traffic;
+use crate::core::traffic::{Bond, Traffic, Work};
 use crate::core::{AgentSlot, TaskId};
 use crate::engine::Fact;
 use crate::git::{GitError, Repository};
@@ -24,9 +24,6 @@ use super::jobs::Birth;
 use super::settle::Chat;
 use super::workshop::Workshop;
 
-/// `num_ctx` where nothing is configured, capped at the trained context.
-const CONTEXT_DEFAULT: u32 = 16_384;
-
 /// What the keeper stores with an agent's job; a new server rebuilds its agents from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentMeta {
@@ -34,11 +31,25 @@ pub struct AgentMeta {
     pub nonce: String,
     /// Secret in its gateway address.
     pub token: String,
-    /// The endpoint's base URL.
-    pub url: String,
+    /// What it is bound to; missing in the notes of a former version.
+    #[serde(default)]
+    pub bond: Option<Bond>,
     /// What a spare was made for; none for an agent that was started for its task.
     #[serde(default)]
     pub spare: Option<SpareMeta>,
+}
+
+impl AgentMeta {
+    /// What its agent is bound to: by its notes, or by its task where they do not say.
+    pub fn bond_of(&self, job: &str, endpoint: &str, model: &str) -> Bond {
+        self.bond.clone().unwrap_or_else(|| Bond {
+            client: job.to_owned(),
+            endpoint: EndpointName(endpoint.to_owned()),
+            model: ModelName::new(model),
+            context: 0,
+            thinks: false,
+        })
+    }
 }
 
 /// What is known of a spare beside its process.
@@ -58,16 +69,26 @@ pub struct SpareMeta {
     pub claim: Option<(TaskId, u32)>,
 }
 
-/// Puts `(token, url)` in force and tells what is seen of it.
-pub(super) type Admit = dyn Fn(&str, &str) -> watch::Receiver<Traffic> + Send + Sync;
+/// Puts a token in force and tells what is seen of it.
+pub(super) type Admit = dyn Fn(&str, Bond) -> watch::Receiver<Traffic> + Send + Sync;
 
-/// How agents reach models: puts a token in force for an endpoint's URL.
+/// Says what the agent of a token works on.
+pub(super) type Assign = dyn Fn(&str, Work) + Send + Sync;
+
+/// The context that an agent is started with, tokens: by endpoint, model and what is configured.
+pub(super) type ContextOf = dyn Fn(&EndpointName, &ModelName, Option<u32>) -> u32 + Send + Sync;
+
+/// How agents reach models.
 #[derive(Clone)]
 pub struct GatewayAccess {
     /// Base of the gateway's address, `http://127.0.0.1:PORT`.
     pub base: String,
-    /// Puts `(token, url)` in force.
+    /// Puts a token in force.
     pub admit: Arc<Admit>,
+    /// Says what the agent of a token works on.
+    pub assign: Arc<Assign>,
+    /// The context that an agent is started with.
+    pub context: Arc<ContextOf>,
     /// Makes a token worthless.
     pub revoke: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -166,8 +187,11 @@ pub(super) async fn start(
     } else {
         prompt::literal(text)
     };
+    let bond = meta.bond_of(&id, &attempt.endpoint, &attempt.model);
+    let traffic = (nursery.access.admit)(&meta.token, bond);
+    (nursery.access.assign)(&meta.token, Work::of(task));
     let started = Started {
-        traffic: (nursery.access.admit)(&meta.token, &meta.url),
+        traffic,
         job: id,
         nonce: meta.nonce,
         token: meta.token,
@@ -249,21 +273,28 @@ async fn fresh(
 /// The job of a new agent; its token is in force.
 pub(super) async fn spec(nursery: &Nursery, newborn: Newborn<'_>) -> Result<JobSpec, StartFault> {
     let endpoint = EndpointName(newborn.binding.endpoint.clone());
-    let url = nursery
-        .catalogue
-        .endpoints
-        .get(&endpoint)
-        .map(|endpoint| endpoint.url.clone())
-        .ok_or_else(|| StartFault::NoEndpoint(newborn.binding.endpoint.clone()))?;
+    if !nursery.catalogue.endpoints.contains_key(&endpoint) {
+        return Err(StartFault::NoEndpoint(newborn.binding.endpoint.clone()));
+    }
+    let mut plan = plan(nursery, &newborn).await?;
+    let bond = Bond {
+        client: newborn.job.clone(),
+        endpoint,
+        model: ModelName::new(&newborn.binding.model),
+        context: plan.num_ctx,
+        thinks: plan.tuning.thinking.unwrap_or(false),
+    };
     let meta = AgentMeta {
         nonce: secret()?,
         token: secret()?,
-        url,
+        bond: Some(bond.clone()),
         spare: newborn.spare.clone(),
     };
     // In force before the agent's first request, which may come before `spawn` returns.
-    drop((nursery.access.admit)(&meta.token, &meta.url));
-    let mut plan = plan(nursery, &newborn).await?;
+    drop((nursery.access.admit)(&meta.token, bond));
+    if let Some(task) = newborn.task {
+        (nursery.access.assign)(&meta.token, Work::of(task));
+    }
     plan.nonce.clone_from(&meta.nonce);
     plan.gateway_url = format!("{}/agent/{}", nursery.access.base, meta.token);
     let mut launch = flavour::plan(&plan)?;
@@ -299,9 +330,11 @@ async fn plan(nursery: &Nursery, newborn: &Newborn<'_>) -> Result<AgentPlan, Sta
         .endpoints
         .get(&EndpointName(binding.endpoint.clone()))
         .and_then(|endpoint| endpoint.model(&ModelName::new(&binding.model)));
-    let trained = model
-        .and_then(|model| model.context_length)
-        .unwrap_or(u32::MAX);
+    let context = (nursery.access.context)(
+        &EndpointName(binding.endpoint.clone()),
+        &ModelName::new(&binding.model),
+        tuning.context,
+    );
     let identity = Repository::identity_at(newborn.worktree).await?;
     let task = newborn.task;
     let slot = task.and_then(Task::slot).unwrap_or(AgentSlot(1));
@@ -319,7 +352,7 @@ async fn plan(nursery: &Nursery, newborn: &Newborn<'_>) -> Result<AgentPlan, Sta
         agent_dir: newborn.agent_dir.clone(),
         worktree: newborn.worktree.to_owned(),
         model: binding.model.clone(),
-        num_ctx: tuning.context.unwrap_or(CONTEXT_DEFAULT).min(trained),
+        num_ctx: context,
         can_think: model.is_some_and(|model| model.capabilities.contains(&Capability::Thinking)),
         tuning,
         mode: binding.mode,

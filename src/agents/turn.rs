@@ -202,7 +202,7 @@ impl Turn {
             why,
             pid: self.pid,
             question,
-            note: self.note.clone(),
+            note: traffic.trouble.clone().or_else(|| self.note.clone()),
             ..AgentReport::default()
         }
     }
@@ -211,7 +211,9 @@ impl Turn {
 fn why_of(traffic: &Traffic) -> Why {
     match traffic.phase {
         Phase::Idle => Why::Editing,
-        Phase::Awaiting => Why::AwaitingModel,
+        Phase::Queued(ahead) => Why::Queued(ahead),
+        Phase::Loading => Why::Loading,
+        Phase::Prefill => Why::Prefill,
         Phase::Generating(rate) => Why::Generating(rate),
     }
 }

@@ -86,6 +86,7 @@ fn sample(key: &Key) -> String {
         "setup" => "npm ci",
         "command" => "cargo test",
         "python" => "/opt/aider/bin/python",
+        "key" => "a-long-secret",
         "inbox" => "squad/inbox",
         "default" => "qwen2.5-coder:7b",
         "context" => return "16384".into(),

@@ -193,6 +193,7 @@ impl Reader<'_> {
                 "kv_cache" => {
                     optional.kv_cache = self.field(("kv_cache", KV_CACHES), offset, value);
                 }
+                "gpu" => optional.gpu = self.field(("gpu", Kind::Text), offset, value),
                 other => {
                     let hint = super::mistake::suggestion(other, &ENDPOINT_KEYS);
                     let text = format!("endpoints.{other} is not a key");
@@ -234,7 +235,7 @@ impl Reader<'_> {
     }
 }
 
-const ENDPOINT_KEYS: [&str; 5] = ["name", "url", "parallel", "vram", "kv_cache"];
+const ENDPOINT_KEYS: [&str; 6] = ["name", "url", "parallel", "vram", "kv_cache", "gpu"];
 const KV_CACHES: Kind = Kind::Choice(&["f16", "q8_0", "q4_0"]);
 const SLOTS: Kind = Kind::Integer { min: 1, max: 64 };
 

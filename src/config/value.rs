@@ -134,6 +134,7 @@ impl Value {
                             ("parallel", e.parallel.to_value()),
                             ("vram", e.vram.to_value()),
                             ("kv_cache", e.kv_cache.to_value()),
+                            ("gpu", e.gpu.to_value()),
                         ] {
                             let value = value.to_toml().map(|value| format!(", {name} = {value}"));
                             row.push_str(&value.unwrap_or_default());

@@ -62,8 +62,12 @@ pub enum Why {
     Preparing,
     /// Aider is starting.
     Starting,
-    /// A request was sent and no byte has come back: queued, loading or reading the prompt.
-    AwaitingModel,
+    /// Its request waits for a slot behind so many others.
+    Queued(u32),
+    /// Its model is being loaded.
+    Loading,
+    /// The model reads the prompt.
+    Prefill,
     /// The model generates, tokens per second.
     Generating(f32),
     /// No request is open: Aider applies edits, commits or lints.
@@ -78,7 +82,10 @@ impl fmt::Display for Why {
             Self::Unknown => f.pad("unknown"),
             Self::Preparing => f.pad("preparing the worktree"),
             Self::Starting => f.pad("starting Aider"),
-            Self::AwaitingModel => f.pad("waiting for the model"),
+            Self::Queued(0) => f.pad("queued, next"),
+            Self::Queued(ahead) => write!(f, "queued behind {ahead}"),
+            Self::Loading => f.pad("loading the model"),
+            Self::Prefill => f.pad("reading the prompt"),
             Self::Generating(rate) => write!(f, "generating {rate:.0} tok/s"),
             Self::Editing => f.pad("editing"),
             Self::Judging => f.pad("judging the result"),

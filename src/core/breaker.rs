@@ -143,7 +143,7 @@ impl Breaker {
             (Permission::No { .. }, Some(open)) if now >= open.until => BreakerState::HalfOpen,
             (Permission::No { until }, Some(_)) => BreakerState::Open {
                 why: self.why.clone(),
-                retry_ms: u64::try_from((until - now).as_millis()).unwrap_or(u64::MAX),
+                retry_ms: u64::try_from(until.saturating_sub(now).as_millis()).unwrap_or(u64::MAX),
             },
         }
     }

@@ -294,7 +294,7 @@ fn of_status(status: u16, text: &str) -> FailureKind {
     }
     match status {
         404 => FailureKind::ModelMissing,
-        401 | 402 | 403 => FailureKind::Unauthorised,
+        401..=403 => FailureKind::Unauthorised,
         429 | 503 => FailureKind::Saturated,
         400..=499 => FailureKind::BadRequest,
         _ => FailureKind::Server,

@@ -80,6 +80,9 @@ pub struct Served {
     pub first_token_us: Option<u64>,
     /// From arrival to the end, µs.
     pub total_us: u64,
+    /// Until the endpoint had a runner for it, µs: a millisecond when the model was loaded.
+    #[serde(default)]
+    pub runner_load_us: u64,
     /// Prefill as the endpoint timed it, µs.
     #[serde(default)]
     pub prefill_us: u64,

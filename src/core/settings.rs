@@ -29,6 +29,8 @@ pub struct Settings {
     pub discovery: DiscoverySettings,
     /// `[vram]`
     pub vram: VramSettings,
+    /// `[gateway]`
+    pub gateway: GatewayKeys,
     /// `[models.defaults]` and `[models.by_name."name"]`
     pub models: ModelSettings,
     /// `[medic]`
@@ -256,6 +258,17 @@ pub struct EndpointSettings {
     /// Type of its KV cache (`OLLAMA_KV_CACHE_TYPE`), which its API does not tell either; f16
     /// where nothing is said.
     pub kv_cache: Option<KvCache>,
+    /// Endpoints that name the same GPU share it: one of their models is loaded at a time unless
+    /// both fit. An endpoint that names none has GPUs of its own.
+    pub gpu: Option<String>,
+}
+
+/// `[gateway]`: the address all model traffic goes through.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GatewayKeys {
+    /// Clients that are no agents and send this key (`Authorization: Bearer …`) are served at the
+    /// root of the gateway's address. Default none: nobody else is let in.
+    pub key: Option<String>,
 }
 
 impl EndpointSettings {

@@ -13,6 +13,7 @@ use crate::core::command::Request;
 use crate::core::event::SquadEvent;
 use crate::core::medic::Treatment;
 use crate::core::pool::{PoolReport, SpareOrder};
+use crate::core::runners::GatewayReport;
 use crate::core::settings::MergeStrategy;
 use crate::core::task::{Task, Tokens, Workplace};
 use crate::core::verify::VerifyReport;
@@ -48,6 +49,8 @@ pub enum Input {
         /// What is different, in words.
         changes: Vec<String>,
     },
+    /// The gateway's report is new.
+    Gateway(Arc<GatewayReport>),
     /// Aider's installation is new.
     Installation(Installation),
     /// How busy the machine is.

@@ -39,6 +39,7 @@ pub(super) fn recall(
         Input::Task { task, .. } => by_id(journal, state, *task),
         Input::Attempt { .. }
         | Input::Catalogue { .. }
+        | Input::Gateway(_)
         | Input::Installation(_)
         | Input::Pool(_)
         | Input::Machine { .. }

@@ -344,6 +344,7 @@ impl<J: Journal> EngineLoop<J> {
         match input {
             Input::Catalogue { catalogue, .. } => self.state.catalogue = catalogue,
             Input::Installation(installation) => self.state.installation = installation,
+            Input::Gateway(report) => self.state.gateway = report,
             Input::Pool(pool) => self.state.pool = pool,
             Input::Room(no_room) => self.state.no_room = no_room,
             Input::Command(_)

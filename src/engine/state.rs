@@ -10,6 +10,7 @@ use crate::core::endpoint::{EndpointHealth, EndpointName};
 use crate::core::event::Event;
 use crate::core::health::Health;
 use crate::core::pool::{AutoLimit, PoolReport, SpareOrder};
+use crate::core::runners::GatewayReport;
 use crate::core::settings::{MaxAgents, ModelSettings, QuotaSettings, TaskSettings};
 use crate::core::task::{Task, TaskState};
 use crate::core::{AgentSlot, Epoch, TaskId, Timestamp};
@@ -67,6 +68,8 @@ pub struct State {
     pub reports: BTreeMap<AgentSlot, AgentReport>,
     /// Endpoints and models.
     pub catalogue: Arc<Catalogue>,
+    /// What the gateway says of endpoints and models.
+    pub gateway: Arc<GatewayReport>,
     /// What the pool of agents says of itself.
     pub pool: PoolReport,
     /// Spares that were asked for.
@@ -231,6 +234,7 @@ impl State {
             waiting: self.waiting.clone(),
             pool: self.pool.clone(),
             catalogue: Arc::clone(&self.catalogue),
+            gateway: Arc::clone(&self.gateway),
             events: self.events.iter().cloned().collect(),
         }
     }

@@ -10,6 +10,7 @@ use crate::core::catalogue::Catalogue;
 use crate::core::event::Event;
 use crate::core::health::Health;
 use crate::core::pool::PoolReport;
+use crate::core::runners::GatewayReport;
 use crate::core::task::{Task, TaskState};
 use crate::core::{AgentSlot, Epoch, TaskId, Timestamp};
 
@@ -47,6 +48,9 @@ pub struct View {
     pub pool: PoolReport,
     /// Endpoints, models, residency.
     pub catalogue: Arc<Catalogue>,
+    /// Queues, loads and health of endpoints and models.
+    #[serde(default)]
+    pub gateway: Arc<GatewayReport>,
     /// The last events, oldest first.
     pub events: Vec<Arc<Event>>,
 }

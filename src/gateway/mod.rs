@@ -1,17 +1,33 @@
 //! The one address all model traffic of the agents goes through: `/agent/TOKEN/…`.
 //!
 //! The keeper owns the listening socket, so the address never changes while agents live; each
-//! server accepts on it in turn. A request is forwarded unchanged to the endpoint its agent is
-//! bound to, flushed chunk by chunk, and seen on the way: open requests, first byte, rate, tokens.
+//! server accepts on it in turn. A request is pinned (model, context, no keep-alive), placed on the
+//! endpoint where it is expected to be complete first, queued until its model's turn comes, sent,
+//! and passed on chunk by chunk; what is seen on the way is learned from.
 //!
-//! Invariant: gateway requests never pass through the engine's loop; only [`Traffic`](crate::core::traffic::Traffic) does, and
-//! that at most twice a second for each agent.
+//! - [`serve`]: routes and who may ask; [`grants`]: the tokens
+//! - [`ask`], [`openai`], [`lines`], [`reply`]: the shapes of requests and answers
+//! - [`course`]: the life of one request; [`answer`]: its answer; [`record`]: what is kept of it
+//! - [`conductor`]: where each request goes and when
+//!
+//! Invariants: gateway requests never pass through the engine's loop; nothing is sent to an
+//! endpoint twice once a byte of its answer has been passed on; no agent's request loads a model.
 
-mod forward;
+mod answer;
+mod ask;
+mod catalogue;
+mod conductor;
+mod course;
 mod grants;
-mod observe;
+mod lines;
+mod openai;
+mod record;
+mod reply;
+mod serve;
 mod upstream;
+mod virtual_models;
 
-pub use forward::{GatewayError, serve};
-pub use grants::{Grant, Grants};
+pub use conductor::{ConductorSettings, Seat};
+pub use grants::Grants;
+pub use serve::{Gateway, GatewayError, GatewaySettings};
 pub use upstream::{Patience, Upstream};

@@ -7,11 +7,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agents::{AgentMeta, LeftSpare, Workshop, job_id};
 use crate::core::TaskId;
 use crate::core::task::{Task, TaskState};
+use crate::core::traffic::Work;
 use crate::engine::State;
 use crate::gateway::Grants;
 use crate::keeper::{ClientError, JobSignal};
@@ -70,17 +72,18 @@ pub(super) async fn adopt(
         used: places.map(|workplace| workplace.dir.clone()).collect(),
         ..Found::default()
     };
-    let mut expected: BTreeMap<String, (TaskId, u32)> = state
+    let mut expected: BTreeMap<String, &Arc<Task>> = state
         .tasks
         .values()
         .filter(|task| task.state == TaskState::Running)
-        .map(|task| (job_id(task), (task.id, task.attempt_number())))
+        .map(|task| (job_id(task), task))
         .collect();
     let keeper = workshop.jobs.keeper();
     for job in keeper.jobs().await? {
         let is_agent = job.id.starts_with("agent-") || job.id.starts_with("spare-");
         let meta = serde_json::from_str::<AgentMeta>(&job.meta).ok();
-        if expected.remove(&job.id).is_some() {
+        let task = expected.remove(&job.id);
+        if task.is_some() {
             found.adopted += 1;
         } else if let Some(meta) = meta.clone().filter(|meta| is_of_use(state, workshop, meta)) {
             let job = job.id.clone();
@@ -91,11 +94,12 @@ pub(super) async fn adopt(
             continue;
         }
         if let Some(meta) = meta {
-            drop(grants.admit(&meta.token, &meta.url));
+            admit(grants, &job.id, &meta, task);
         }
         found.jobs.insert(job.id);
     }
-    found.lost = expected.into_values().collect();
+    let lost = expected.into_values();
+    found.lost = lost.map(|task| (task.id, task.attempt_number())).collect();
     Ok(found)
 }
 
@@ -117,6 +121,21 @@ fn step(task: &Task) -> Option<(TaskId, u32, &'static str)> {
         | TaskState::Expired => return None,
     };
     Some((task.id, task.attempt_number(), step))
+}
+
+/// Puts the token of an agent that lives in force.
+fn admit(grants: &Grants, job: &str, meta: &AgentMeta, task: Option<&Arc<Task>>) {
+    let attempt = task.and_then(|task| task.attempt());
+    let binding = meta.spare.as_ref().map(|spare| &spare.binding);
+    let (endpoint, model) = match (attempt, binding) {
+        (Some(attempt), _) => (&attempt.endpoint, &attempt.model),
+        (None, Some(binding)) => (&binding.endpoint, &binding.model),
+        (None, None) => return,
+    };
+    drop(grants.admit(&meta.token, meta.bond_of(job, endpoint, model)));
+    if let Some(task) = task {
+        grants.assign(&meta.token, Work::of(task));
+    }
 }
 
 /// A spare that nobody has taken and that would be made the same way now, or that was taken by an

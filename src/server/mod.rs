@@ -29,6 +29,7 @@ mod models;
 mod old_archives;
 mod reads;
 mod run;
+mod traffic;
 mod upgrade;
 
 pub use demo::demo_of;

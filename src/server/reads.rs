@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::agents::Workshop;
+use crate::agents::{Workshop, redact};
 use crate::api::wire::LogKind;
 use crate::core::TaskId;
 use crate::core::command::Refusal;
@@ -84,10 +84,11 @@ pub(super) async fn log(
         .map_err(|_gone| missing())?;
     let from = bytes.len().saturating_sub(LOG_MAX);
     let text = String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned();
-    Ok(text
+    let plain: String = text
         .chars()
         .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-        .collect())
+        .collect();
+    Ok(redact(&plain))
 }
 
 async fn newest(dir: &Path, prefix: &str) -> Option<PathBuf> {

@@ -9,19 +9,21 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::agents::{Agents, GatewayAccess, Jobs, Workshop};
+use crate::agents::{Agents, Jobs, Workshop};
 use crate::api::{self, ListenError, Services, call};
 use crate::config::{Environment, Places, Sources};
+use crate::core::catalogue::Catalogue;
 use crate::core::command::{Refusal, Request};
 use crate::core::demo::DemoSquad;
 use crate::core::endpoint::EndpointName;
 use crate::core::event::SquadEvent;
 use crate::core::medic::Treatment;
+use crate::core::served::Served;
 use crate::core::settings::{MaxAgents, Settings};
 use crate::core::{Epoch, TaskId, Timestamp};
 use crate::engine::journal::JournalError;
 use crate::engine::{Effect, EngineHandle, EngineLoop, EngineSettings, Fact, Input};
-use crate::gateway::{self, GatewayError, Grants, Patience, Upstream};
+use crate::gateway::{Gateway, GatewayError};
 use crate::keeper::{ClientError, JobSignal, KeeperClient, boot_id, sweep_orphans};
 use crate::store::SqliteStore;
 
@@ -32,7 +34,9 @@ use super::clock::{now, read};
 use super::dashboards::Dashboards;
 use super::effects::Effects;
 use super::installation::{InstallPolicy, Installer};
-use super::{adopt, clean, demo, hygiene, inhibit, intake, load, log, models, reads, upgrade};
+use super::{
+    adopt, clean, demo, hygiene, inhibit, intake, load, log, models, reads, traffic, upgrade,
+};
 
 /// Events of a finished task are kept this long: 30 days.
 const HISTORY_MILLIS: u64 = 30 * 24 * 3600 * 1000;
@@ -114,8 +118,9 @@ pub async fn run(options: ServerOptions) -> Result<Ending, ServerError> {
         Err(error) => return Err(error.into()),
     };
     let boot = Boot::look(&options.places.data_dir, boot_id());
-    let squad = Squad::build(options, engine, &keeper, engine_loop.state().epoch);
-    let found = adopt::adopt(engine_loop.state(), &squad.workshop, &squad.grants).await?;
+    let squad = Squad::build(options, engine, &keeper, engine_loop.state().epoch)?;
+    let grants = squad.gateway.grants();
+    let found = adopt::adopt(engine_loop.state(), &squad.workshop, grants).await?;
     let adopted = boot.said(&found);
     squad.agents.give_up(found.lost, boot.why_agents_are_gone());
     squad
@@ -186,7 +191,9 @@ struct Squad {
     options: ServerOptions,
     engine: EngineHandle,
     jobs: Jobs,
-    grants: Grants,
+    gateway: Arc<Gateway>,
+    served: Option<mpsc::Receiver<Served>>,
+    catalogue: Option<watch::Sender<Arc<Catalogue>>>,
     workshop: Arc<Workshop>,
     agents: Agents,
     clients: watch::Sender<usize>,
@@ -206,10 +213,14 @@ impl Squad {
         engine: EngineHandle,
         keeper: &KeeperClient,
         epoch: Epoch,
-    ) -> Self {
+    ) -> Result<Self, ServerError> {
         let stop = CancellationToken::new();
         let tracker = TaskTracker::new();
-        let grants = Grants::default();
+        let traffic::Parts {
+            gateway,
+            served,
+            catalogue,
+        } = traffic::gateway(&options, &engine)?;
         let jobs = Jobs::new(keeper.clone());
         if let Some(events) = keeper.take_events() {
             let (jobs, stop) = (jobs.clone(), stop.clone());
@@ -223,17 +234,19 @@ impl Squad {
         let agents = Agents::new(
             Arc::clone(&workshop),
             engine.clone(),
-            access(base, &grants),
+            traffic::access(base, &gateway),
             python_seen,
             stop.clone(),
         );
         let (stopping, stop_asked) = mpsc::channel(1);
         let (clients, _) = watch::channel(0);
-        Self {
+        Ok(Self {
             options,
             engine,
             jobs,
-            grants,
+            gateway,
+            served: Some(served),
+            catalogue: Some(catalogue),
             workshop,
             agents,
             clients,
@@ -244,7 +257,7 @@ impl Squad {
             epoch: epoch.0,
             farewell: CancellationToken::new(),
             tracker,
-        }
+        })
     }
 
     async fn report(&self, event: SquadEvent) {
@@ -302,28 +315,26 @@ impl Squad {
         Ok(ending)
     }
 
-    async fn start_gateway(&self) -> Result<(), ServerError> {
+    async fn start_gateway(&mut self) -> Result<(), ServerError> {
         let listener = self.jobs.keeper().gateway().await?;
-        // Endpoints are named by the configuration; a proxy of the environment has no say.
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .tcp_nodelay(true)
-            // A kept connection may be dead after a sleep, and a new one costs next to nothing.
-            .pool_max_idle_per_host(0)
-            .build()
-            .map_err(GatewayError::from)?;
-        let upstream = Upstream {
-            client,
-            clocks: Arc::new(read),
-            patience: Patience::default(),
-        };
-        let served = gateway::serve(listener, self.grants.clone(), upstream, self.stop.clone());
-        let stop = self.stop.clone();
+        let served = Arc::clone(&self.gateway).serve(listener, self.stop.clone());
         self.tracker.spawn(async move {
-            if let Some(Err(error)) = stop.run_until_cancelled(served).await {
+            if let Err(error) = served.await {
                 tracing::error!(%error, "the gateway has ended");
             }
         });
+        if let Some(served) = self.served.take() {
+            let stop = self.stop.clone();
+            self.tracker
+                .spawn(stop.run_until_cancelled_owned(traffic::record(served)));
+        }
+        if let Some(catalogue) = self.catalogue.take() {
+            let (gateway, engine) = (Arc::clone(&self.gateway), self.engine.clone());
+            let exchanging = traffic::exchange(gateway, engine, catalogue);
+            let stop = self.stop.clone();
+            self.tracker
+                .spawn(stop.run_until_cancelled_owned(exchanging));
+        }
         Ok(())
     }
 
@@ -516,13 +527,4 @@ fn commands(options: &ServerOptions, engine: &EngineHandle) -> Commands {
             engine.command(request).await
         }
     })
-}
-
-fn access(base: String, grants: &Grants) -> GatewayAccess {
-    let (admitting, revoking) = (grants.clone(), grants.clone());
-    GatewayAccess {
-        base,
-        admit: Arc::new(move |token, url| admitting.admit(token, url)),
-        revoke: Arc::new(move |token| revoking.revoke(token)),
-    }
 }

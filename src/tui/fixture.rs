@@ -175,7 +175,7 @@ pub(super) fn normal() -> View {
                 "Add retry with backoff to the HTTP client",
                 Why::Generating(38.4),
             ),
-            working(2, 2, "Fix the parser for nested lists", Why::AwaitingModel),
+            working(2, 2, "Fix the parser for nested lists", Why::Queued(2)),
             working(3, 3, "日本語のドキュメントを書く", Why::Editing),
             agent(4, AgentState::Ready),
         ],

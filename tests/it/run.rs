@@ -208,10 +208,14 @@ fn a_task_without_a_model_or_a_server_waits_with_the_reason() {
 
     drop(server);
     let waiting = squad.begin(&["run", "@sim create late.py := x = 1"]);
-    let status = squad.wait_until("a reason to wait", |status| {
-        status["waiting"]["3"].is_string()
-    });
-    let why = status["waiting"]["3"].as_str().unwrap();
+    // Before it has an agent the task says why it waits, afterwards its agent does.
+    let reason = |status: &Value| {
+        let waits = status["waiting"]["3"].as_str();
+        let note = status["agents"][0]["report"]["note"].as_str();
+        waits.or(note).unwrap_or_default().to_owned()
+    };
+    let status = squad.wait_until("a reason to wait", |status| !reason(status).is_empty());
+    let why = reason(&status);
     assert!(why.contains("endpoint"), "{why}");
     let _again = Server::simulator_at(&address);
     let answer = ended(waiting);

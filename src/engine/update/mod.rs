@@ -56,6 +56,7 @@ pub fn update(state: &mut State, input: Input, now: Timestamp) -> Outcome {
                 step.record_squad(SquadEvent::CatalogueChanged { what });
             }
         }
+        Input::Gateway(report) => step.state.gateway = report,
         Input::Installation(installation) => step.state.installation = installation,
         Input::Pool(pool) => pool::report(&mut step, pool),
         Input::Machine {

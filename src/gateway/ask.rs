@@ -1,0 +1,363 @@
+//! A request to generate, whatever shape it came in: read once, written natively.
+//!
+//! Upstream always speaks Ollama's own API, streamed: only there are timings, and only there can
+//! the context be set. What a client may not decide (context, keep-alive, the model of an agent)
+//! is taken out here, so nothing of it can slip through.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use serde_json::{Map, Value};
+
+use crate::ollama::wire::Message;
+
+/// The API a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// `/api/chat`
+    Chat,
+    /// `/api/generate`
+    Generate,
+    /// `/v1/chat/completions`
+    OpenAi {
+        /// A last chunk with the tokens is wanted.
+        usage: Usage,
+    },
+}
+
+/// Whether a stream in OpenAI's shape ends with the tokens used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Usage {
+    Wanted,
+    Unwanted,
+}
+
+impl Shape {
+    /// The path upstream.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Chat | Self::OpenAi { .. } => "/api/chat",
+            Self::Generate => "/api/generate",
+        }
+    }
+}
+
+/// How the client wants its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// Piece by piece.
+    Streamed,
+    /// In one piece.
+    Whole,
+}
+
+/// A request that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BadRequest {
+    pub(super) status: StatusCode,
+    pub(super) why: String,
+}
+
+impl BadRequest {
+    fn new(why: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            why: why.into(),
+        }
+    }
+}
+
+/// What is written into a request before it goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Pins<'a> {
+    /// The model, as its endpoint names it.
+    pub(super) model: &'a str,
+    /// `num_ctx`, tokens.
+    pub(super) context: u32,
+    /// Most tokens of the answer; none leaves the client's own limit.
+    pub(super) num_predict: Option<u32>,
+    /// Whether a model that can think does; none for those that cannot.
+    pub(super) think: Option<bool>,
+}
+
+/// A request to generate.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Ask {
+    pub(super) shape: Shape,
+    pub(super) delivery: Delivery,
+    /// The model that was asked for.
+    pub(super) model: String,
+    /// Nothing is to be generated: the client wants the model loaded or unloaded.
+    pub(super) bare: Option<Bare>,
+    /// Characters of the prompt.
+    pub(super) chars: u64,
+    /// Most tokens of the answer that the client wants.
+    pub(super) limit: Option<u32>,
+    /// Whether the client itself asks to think.
+    pub(super) think: Option<bool>,
+    /// Hashes of the prompt's parts, each over all before it, with the characters so far.
+    pub(super) prefixes: Vec<(u64, u64)>,
+    /// Hash of all that decides the answer.
+    pub(super) hash: u64,
+    body: Map<String, Value>,
+}
+
+/// A request without a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bare {
+    Load,
+    Unload,
+}
+
+impl Ask {
+    /// Reads a body of Ollama's own API.
+    pub(super) fn native(shape: Shape, body: &[u8]) -> Result<Self, BadRequest> {
+        let mut body = object(body)?;
+        let delivery = match body.remove("stream") {
+            Some(Value::Bool(false)) => Delivery::Whole,
+            _ => Delivery::Streamed,
+        };
+        let unloads = body.remove("keep_alive").is_some_and(|it| is_zero(&it));
+        let parts = match shape {
+            Shape::Chat | Shape::OpenAi { .. } => messages(&body),
+            Shape::Generate => ["system", "prompt", "suffix"]
+                .iter()
+                .filter_map(|key| body.get(*key)?.as_str().map(str::to_owned))
+                .filter(|text| !text.is_empty())
+                .collect(),
+        };
+        let bare = parts
+            .is_empty()
+            .then_some(if unloads { Bare::Unload } else { Bare::Load });
+        Self::read(shape, delivery, body, &parts, bare)
+    }
+
+    /// Reads a body of OpenAI's API and turns it into Ollama's own.
+    pub(super) fn openai(body: &[u8]) -> Result<Self, BadRequest> {
+        let body = object(body)?;
+        let options = body.get("stream_options");
+        let usage = options
+            .and_then(|it| it.get("include_usage"))
+            .and_then(Value::as_bool)
+            .unwrap_or(false);
+        let usage = if usage {
+            Usage::Wanted
+        } else {
+            Usage::Unwanted
+        };
+        let delivery = if body.get("stream").and_then(Value::as_bool) == Some(true) {
+            Delivery::Streamed
+        } else {
+            Delivery::Whole
+        };
+        let native = super::openai::to_native(&body)?;
+        let parts = messages(&native);
+        if parts.is_empty() {
+            return Err(BadRequest::new("[] is too short - 'messages'"));
+        }
+        Self::read(Shape::OpenAi { usage }, delivery, native, &parts, None)
+    }
+
+    fn read(
+        shape: Shape,
+        delivery: Delivery,
+        mut body: Map<String, Value>,
+        parts: &[String],
+        bare: Option<Bare>,
+    ) -> Result<Self, BadRequest> {
+        let model = match body.remove("model") {
+            Some(Value::String(model)) if !model.is_empty() => model,
+            _ => return Err(BadRequest::new("model is required")),
+        };
+        let think = body.remove("think").map(|it| it != Value::Bool(false));
+        let (mut limit, mut decides) = (None, DefaultHasher::new());
+        if let Some(options) = body.get_mut("options").and_then(Value::as_object_mut) {
+            options.remove("num_ctx");
+            // Runner options: another value would load the model again.
+            for name in ["num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"] {
+                options.remove(name);
+            }
+            limit = options
+                .remove("num_predict")
+                .and_then(|it| it.as_u64())
+                .filter(|tokens| *tokens > 0)
+                .map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
+        }
+        model.to_ascii_lowercase().hash(&mut decides);
+        serde_json::to_string(&body)
+            .unwrap_or_default()
+            .hash(&mut decides);
+        let (chars, prefixes) = prefixes(parts);
+        Ok(Self {
+            shape,
+            delivery,
+            model,
+            bare,
+            chars,
+            limit,
+            think,
+            prefixes,
+            hash: decides.finish(),
+            body,
+        })
+    }
+
+    /// The first messages' hash: what makes it the same conversation as another one.
+    pub(super) fn conversation(&self) -> u64 {
+        let first = self.prefixes.get(1).or_else(|| self.prefixes.first());
+        first.map_or(0, |(hash, _)| *hash)
+    }
+
+    /// The body as it goes on: pinned, streamed.
+    pub(super) fn write(&self, pins: &Pins<'_>) -> Bytes {
+        let mut body = self.body.clone();
+        body.insert("model".into(), pins.model.into());
+        body.insert("stream".into(), true.into());
+        if let Some(think) = pins.think {
+            body.insert("think".into(), think.into());
+        }
+        let options = body
+            .entry("options")
+            .or_insert_with(|| Value::Object(Map::new()));
+        if let Some(options) = options.as_object_mut() {
+            options.insert("num_ctx".into(), pins.context.into());
+            if let Some(tokens) = pins.num_predict {
+                options.insert("num_predict".into(), tokens.into());
+            }
+        }
+        Bytes::from(Value::Object(body).to_string())
+    }
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, BadRequest> {
+    if body.is_empty() {
+        return Err(BadRequest::new("missing request body"));
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(BadRequest::new("the body is not a JSON object")),
+        Err(error) => Err(BadRequest::new(error.to_string())),
+    }
+}
+
+/// Ollama writes it as seconds or as a duration (`"0"`, `"0s"`).
+fn is_zero(keep_alive: &Value) -> bool {
+    match keep_alive {
+        Value::Number(seconds) => seconds.as_f64() == Some(0.0),
+        Value::String(text) => matches!(text.as_str(), "0" | "0s" | "0m" | "0h"),
+        _ => false,
+    }
+}
+
+/// Role and text of each message, as one text.
+fn messages(body: &Map<String, Value>) -> Vec<String> {
+    let list = body.get("messages").and_then(Value::as_array);
+    let list = list.map(Vec::as_slice).unwrap_or_default();
+    list.iter()
+        .map(|message| {
+            let read: Message = serde_json::from_value(message.clone()).unwrap_or_default();
+            format!("{}\n{}\n", read.role, read.content)
+        })
+        .collect()
+}
+
+/// Characters of all parts, and the chain of their hashes.
+fn prefixes(parts: &[String]) -> (u64, Vec<(u64, u64)>) {
+    let (mut chars, mut hasher) = (0, DefaultHasher::new());
+    let chain = parts
+        .iter()
+        .map(|part| {
+            part.hash(&mut hasher);
+            chars += u64::try_from(part.chars().count()).unwrap_or(u64::MAX);
+            (hasher.finish(), chars)
+        })
+        .collect();
+    (chars, chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pins() -> Pins<'static> {
+        Pins {
+            model: "coder:7b",
+            context: 16_384,
+            num_predict: Some(100),
+            think: Some(false),
+        }
+    }
+
+    fn written(ask: &Ask) -> Value {
+        serde_json::from_slice(&ask.write(&pins())).unwrap()
+    }
+
+    #[test]
+    fn what_a_client_may_not_decide_is_replaced_or_dropped() {
+        let body = json!({
+            "model": "Coder:7B", "messages": [{"role": "user", "content": "hi"}], "stream": false,
+            "keep_alive": "5m", "think": true,
+            "options": {"num_ctx": 8940, "num_gpu": 0, "num_predict": 0, "temperature": 0},
+        });
+        let ask = Ask::native(Shape::Chat, body.to_string().as_bytes()).unwrap();
+        assert_eq!((ask.delivery, ask.limit), (Delivery::Whole, None));
+        assert_eq!(
+            written(&ask),
+            json!({
+                "model": "coder:7b", "messages": [{"role": "user", "content": "hi"}],
+                "stream": true, "think": false,
+                "options": {"num_ctx": 16_384, "num_predict": 100, "temperature": 0},
+            })
+        );
+    }
+
+    #[test]
+    fn an_empty_prompt_asks_for_a_load_or_an_unload() {
+        let bare = |text: &str| {
+            let ask = Ask::native(Shape::Generate, text.as_bytes()).unwrap();
+            ask.bare
+        };
+        assert_eq!(bare(r#"{"model":"m"}"#), Some(Bare::Load));
+        assert_eq!(bare(r#"{"model":"m","keep_alive":0}"#), Some(Bare::Unload));
+        assert_eq!(bare(r#"{"model":"m","prompt":"x","keep_alive":0}"#), None);
+    }
+
+    #[test]
+    fn the_same_request_has_the_same_hash_whatever_context_it_asks_for() {
+        let hash = |context: u32, text: &str| {
+            let body = json!({
+                "model": "m", "messages": [{"role": "user", "content": text}],
+                "options": {"num_ctx": context},
+            });
+            let ask = Ask::native(Shape::Chat, body.to_string().as_bytes());
+            ask.unwrap().hash
+        };
+        assert_eq!(hash(1, "a"), hash(2, "a"));
+        assert_ne!(hash(1, "a"), hash(1, "b"));
+    }
+
+    #[test]
+    fn conversations_share_the_hashes_of_their_beginning() {
+        let ask = |texts: &[&str]| {
+            let messages: Vec<Value> = texts
+                .iter()
+                .map(|text| json!({"role": "user", "content": text}))
+                .collect();
+            let body = json!({"model": "m", "messages": messages}).to_string();
+            Ask::native(Shape::Chat, body.as_bytes()).unwrap()
+        };
+        let (short, long) = (ask(&["one", "two"]), ask(&["one", "two", "three"]));
+        assert_eq!(short.prefixes[..], long.prefixes[..2]);
+        assert_eq!(short.conversation(), long.conversation());
+        assert_eq!(short.chars, 2 * 9);
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_so_as_ollama_does() {
+        let why = |text: &str| Ask::native(Shape::Chat, text.as_bytes()).unwrap_err().why;
+        assert_eq!(why(""), "missing request body");
+        assert_eq!(why("{}"), "model is required");
+    }
+}

@@ -1,0 +1,333 @@
+//! What takes time: loading, unloading, looking at what is resident, publishing, remembering.
+//!
+//! A swap is fenced and drained by the dispatcher before it comes here; here the old model is
+//! unloaded, its end is confirmed in `/api/ps`, and the new one is loaded. Both are asked for on
+//! connections of our own, with the keep-alive as eviction priority; no agent's request carries one,
+//! because a keep-alive on a running model would undo a pending unload.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::state::{Conductor, State};
+use crate::core::dispatch::{Dispatcher, Listed, Order, Runner};
+use crate::core::endpoint::EndpointName;
+use crate::core::failure::Failure;
+use crate::gateway::upstream::Upstream;
+use crate::ollama::wire::{ErrorBody, Running};
+
+/// `/api/ps` is asked this often while something is going on.
+const LOOK: Duration = Duration::from_secs(2);
+/// After the last request the endpoints are looked at for so long.
+const AFTERGLOW: Duration = Duration::from_secs(10);
+/// The report is published at most this often.
+const PUBLISH: Duration = Duration::from_millis(500);
+/// What is learned is written at most this often.
+const REMEMBER: Duration = Duration::from_secs(30);
+/// Ollama looks this often whether a runner's memory is free (`ollama.md`, 1.4.5).
+const GONE_LOOK: Duration = Duration::from_millis(100);
+/// A model that is still listed after this is stuck: Ollama itself gives up after 5 s.
+const GONE_LIMIT: Duration = Duration::from_secs(10);
+/// Ollama's own `OLLAMA_LOAD_TIMEOUT` is 5 min without progress.
+const LOAD_LIMIT: Duration = Duration::from_secs(330);
+/// A request waits this long at most for a look at the endpoints.
+const REFRESH: Duration = Duration::from_secs(1);
+/// A question about residency.
+const ASK_LIMIT: Duration = Duration::from_secs(5);
+/// How long a loaded model stays when nobody asks for it, seconds. Longer than a pause at the
+/// keyboard, shorter than a night. Ollama evicts the shortest first.
+const KEEP_ALIVE: u32 = 1_800;
+
+/// Works for the conductor for ever.
+pub(in crate::gateway) async fn drive(conductor: Arc<Conductor>, upstream: Upstream) {
+    let mut jobs = JoinSet::new();
+    let mut looked = None;
+    let mut published = Instant::now();
+    let mut remembered = Instant::now();
+    loop {
+        for order in conductor.take_orders() {
+            jobs.spawn(carry_out(Arc::clone(&conductor), upstream.clone(), order));
+        }
+        let now = Instant::now();
+        let is_active = conductor.is_active();
+        if is_active && looked.is_none_or(|at| now >= at + LOOK) {
+            looked = Some(now);
+            for endpoint in conductor.endpoints() {
+                jobs.spawn(look(Arc::clone(&conductor), upstream.clone(), endpoint));
+            }
+        }
+        if now >= published + PUBLISH && conductor.publish() {
+            published = now;
+        }
+        if now >= remembered + REMEMBER {
+            remembered = now;
+            conductor.remember().await;
+        }
+        let due = conductor.deadline().map(|at| conductor.instant(at));
+        let look_due = looked.filter(|_| is_active).map(|at| at + LOOK);
+        let publish_due = conductor.is_dirty().then_some(published + PUBLISH);
+        let wake = [due, look_due, publish_due].into_iter().flatten().min();
+        tokio::select! {
+            () = conductor.work.notified() => {}
+            _ = jobs.join_next(), if !jobs.is_empty() => {}
+            () = sleep_until(wake) => conductor.change(|_, _| {}),
+        }
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn carry_out(conductor: Arc<Conductor>, upstream: Upstream, order: Order) {
+    match order {
+        Order::Load { runner, .. } => load(&conductor, &upstream, &runner).await,
+        Order::Unload { runner } => unload(&conductor, &upstream, &runner).await,
+        Order::Admit { .. } => {}
+    }
+}
+
+async fn load(conductor: &Conductor, upstream: &Upstream, runner: &Runner) {
+    let began = Instant::now();
+    let body = json!({
+        "model": runner.model.as_str(), "keep_alive": KEEP_ALIVE, "stream": false, "messages": [],
+        "options": {"num_ctx": runner.context},
+    });
+    let result = without_message(conductor, upstream, runner, &body, LOAD_LIMIT).await;
+    match result {
+        Ok(()) => {
+            let listed = running(conductor, upstream, &runner.endpoint).await;
+            conductor.change(|state, now| {
+                let size_vram = listed
+                    .as_deref()
+                    .and_then(|it| vram_of(it, runner))
+                    .unwrap_or(0);
+                if let Some(gpu) = state.gpu(&runner.endpoint) {
+                    gpu.loaded(runner, size_vram, began.elapsed(), now);
+                }
+                state.loaded(runner);
+            });
+            if let Some(listed) = listed {
+                conductor.seen(&runner.endpoint, &listed);
+            }
+        }
+        Err(failure) => {
+            tracing::warn!(
+                endpoint = %runner.endpoint, model = %runner.model, why = %failure.why,
+                "a model could not be loaded"
+            );
+            conductor.load_failed(runner, &failure);
+        }
+    }
+}
+
+async fn unload(conductor: &Conductor, upstream: &Upstream, runner: &Runner) {
+    let began = Instant::now();
+    let body = json!({
+        "model": runner.model.as_str(), "keep_alive": 0, "stream": false, "messages": [],
+    });
+    if let Err(failure) = without_message(conductor, upstream, runner, &body, ASK_LIMIT).await {
+        tracing::info!(model = %runner.model, why = %failure.why, "an unload was refused");
+    }
+    loop {
+        let listed = running(conductor, upstream, &runner.endpoint).await;
+        let is_gone = listed
+            .as_ref()
+            .is_none_or(|it| vram_of(it, runner).is_none());
+        let is_stuck = began.elapsed() >= GONE_LIMIT;
+        if is_gone || is_stuck {
+            conductor.change(|state, now| {
+                let key = (runner.endpoint.clone(), runner.model.clone());
+                if is_gone {
+                    state.trouble.remove(&key);
+                } else {
+                    let restart = "it does not leave memory: restart Ollama there";
+                    state.trouble.insert(key, restart.into());
+                }
+                if let Some(gpu) = state.gpu(&runner.endpoint) {
+                    if is_gone {
+                        gpu.unloaded(runner, began.elapsed(), now);
+                    } else {
+                        gpu.unload_stuck(runner, now);
+                    }
+                }
+            });
+            if let Some(listed) = listed {
+                conductor.seen(&runner.endpoint, &listed);
+            }
+            return;
+        }
+        sleep(GONE_LOOK).await;
+    }
+}
+
+impl Conductor {
+    /// Looks at the endpoints if nobody has for a while: after a pause a model may be gone.
+    pub(in crate::gateway) async fn refresh(self: &Arc<Self>, upstream: &Upstream) {
+        let is_stale = self.begin(|state| {
+            let now = self.now();
+            let is_stale = state.looked.is_none_or(|at| now > at + AFTERGLOW);
+            if is_stale {
+                state.looked = Some(now);
+            }
+            is_stale
+        });
+        if !is_stale {
+            return;
+        }
+        let mut looks = JoinSet::new();
+        for endpoint in self.endpoints() {
+            looks.spawn(look(Arc::clone(self), upstream.clone(), endpoint));
+        }
+        let all = async { while looks.join_next().await.is_some() {} };
+        // An endpoint that does not answer this is found out by the request itself.
+        let _elapsed = tokio::time::timeout(REFRESH, all).await;
+    }
+}
+
+async fn look(conductor: Arc<Conductor>, upstream: Upstream, endpoint: EndpointName) {
+    if let Some(listed) = running(&conductor, &upstream, &endpoint).await {
+        conductor.seen(&endpoint, &listed);
+    }
+}
+
+/// `/api/chat` without a message: loads or unloads. Other servers of this API may lack
+/// `/api/generate`; this route they have.
+async fn without_message(
+    conductor: &Conductor,
+    upstream: &Upstream,
+    runner: &Runner,
+    body: &serde_json::Value,
+    limit: Duration,
+) -> Result<(), Failure> {
+    let Some(seat) = conductor.seat(&runner.endpoint) else {
+        return Err(Failure::gone());
+    };
+    let url = format!("{}/api/chat", seat.url.trim_end_matches('/'));
+    let asked = upstream.client.post(url).json(body).timeout(limit).send();
+    let answer = asked
+        .await
+        .map_err(|error| Failure::transport(&root_cause(&error)))?;
+    let status = answer.status();
+    let text = answer.text().await.unwrap_or_default();
+    if status.is_success() && serde_json::from_str::<ErrorBody>(&text).is_err() {
+        return Ok(());
+    }
+    Err(Failure::status(status.as_u16(), &text, None))
+}
+
+/// What is resident; none when the endpoint does not say.
+async fn running(
+    conductor: &Conductor,
+    upstream: &Upstream,
+    endpoint: &EndpointName,
+) -> Option<Vec<Listed>> {
+    let seat = conductor.seat(endpoint)?;
+    let url = format!("{}/api/ps", seat.url.trim_end_matches('/'));
+    let answer = upstream
+        .client
+        .get(url)
+        .timeout(ASK_LIMIT)
+        .send()
+        .await
+        .ok()?;
+    let running: Running = answer.json().await.ok()?;
+    Some(running.models.iter().map(listed).collect())
+}
+
+fn listed(model: &crate::ollama::wire::RunningModel) -> Listed {
+    Listed {
+        model: model.name.as_str().into(),
+        context: model
+            .context_length
+            .and_then(|tokens| u32::try_from(tokens).ok())
+            .unwrap_or(0),
+        size: model.size,
+        size_vram: model.size_vram,
+        expires_at: crate::ollama::residency_from(model)
+            .1
+            .expires_at
+            .unwrap_or_default(),
+    }
+}
+
+fn vram_of(listed: &[Listed], runner: &Runner) -> Option<u64> {
+    let same = |it: &&Listed| it.model.is_same(&runner.model);
+    listed.iter().find(same).map(|it| it.size_vram)
+}
+
+pub(in crate::gateway) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+impl Conductor {
+    fn take_orders(&self) -> Vec<Order> {
+        self.begin(|state| state.orders.drain(..).collect())
+    }
+
+    fn endpoints(&self) -> Vec<EndpointName> {
+        self.settings
+            .seats
+            .iter()
+            .map(|seat| seat.name.clone())
+            .collect()
+    }
+
+    fn is_active(&self) -> bool {
+        self.look(|state, now| {
+            let recent = state.active > Duration::ZERO && now < state.active + AFTERGLOW;
+            recent || !state.waiting.is_empty()
+        })
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        self.look(|state, _| state.gpus.iter().filter_map(Dispatcher::deadline).min())
+    }
+
+    /// What an endpoint has in memory.
+    fn seen(&self, endpoint: &EndpointName, listed: &[Listed]) {
+        let catalogue = self.catalogue.borrow().clone();
+        self.change(|state, now| {
+            state.looked = Some(now);
+            if let Some(gpu) = state.gpu(endpoint) {
+                gpu.seen(endpoint, listed, now);
+            }
+            state.see(endpoint, listed, &catalogue, (self.seat(endpoint), now));
+        });
+    }
+
+    fn load_failed(&self, runner: &Runner, failure: &Failure) {
+        self.change(|state, now| {
+            state.failed(runner, failure, now);
+            let waited = state
+                .gpu(&runner.endpoint)
+                .map(|gpu| gpu.load_failed(runner, now))
+                .unwrap_or_default();
+            for id in waited {
+                if let Some(waiting) = state.waiting.remove(&id) {
+                    // A client that went away meanwhile does not mind.
+                    let _given_up = waiting.send(Err(failure.clone()));
+                }
+            }
+        });
+    }
+}
+
+impl State {
+    /// A load went well.
+    fn loaded(&mut self, runner: &Runner) {
+        let key = (runner.endpoint.clone(), runner.model.clone());
+        self.trouble.remove(&key);
+        self.learned.loaded(runner);
+    }
+}

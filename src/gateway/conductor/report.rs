@@ -1,0 +1,116 @@
+//! What the conductor says of itself: a whole report when something is new.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::state::{Conductor, State};
+use crate::core::dispatch::Runner;
+use crate::core::endpoint::EndpointName;
+use crate::core::failure::{Failure, FailureKind};
+use crate::core::model::ModelName;
+use crate::core::runners::{EndpointLoad, GatewayReport, ModelLoad, RunnerState};
+
+impl Conductor {
+    /// Publishes what is new; whether there was anything.
+    pub(super) fn publish(&self) -> bool {
+        let report = self.look(State::report);
+        self.report.send_if_modified(|current| {
+            let differs = *current != report;
+            if differs {
+                *current = report;
+            }
+            differs
+        })
+    }
+
+    /// Whether there is something to publish or soon will be.
+    pub(super) fn is_dirty(&self) -> bool {
+        let report = self.look(State::report);
+        *self.report.borrow() != report
+    }
+}
+
+impl State {
+    fn report(&self, now: Duration) -> GatewayReport {
+        let mut report = GatewayReport {
+            served: self.served,
+            output_tokens: self.output_tokens,
+            ..GatewayReport::default()
+        };
+        for gpu in &self.gpus {
+            let load = gpu.load(now);
+            report.endpoints.extend(load.endpoints);
+            report.swaps += load.swaps;
+            report.swap_ms += millis(load.swap_time);
+            report.swaps_avoided += load.avoided;
+            report.avoided_ms += millis(load.avoided_time);
+        }
+        let mut rate = 0.0;
+        for (name, endpoint) in &mut report.endpoints {
+            endpoint.breaker = self.breakers.endpoint_state(name, now);
+            for (model, load) in &mut endpoint.models {
+                load.breaker = self.breakers.model_state(name, model, now);
+                let key = (name.clone(), model.clone());
+                load.trouble = self.trouble.get(&key).cloned();
+                let runner = Runner {
+                    endpoint: name.clone(),
+                    model: model.clone(),
+                    context: load.context.unwrap_or(0),
+                };
+                let rates = self.rates.of(&runner);
+                load.prefill_ms = rates.prefill_ms;
+                load.decode_ms = rates.decode_ms;
+                let each = rates.decode_ms.map_or(0.0, |ms| 1_000.0 / ms);
+                rate += f64::from(load.running) * each;
+            }
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a rate that is shown rounded"
+        )]
+        let shown = rate as f32;
+        report.rate = shown;
+        report
+    }
+
+    /// A request or a load failed there.
+    pub(super) fn failed(&mut self, runner: &Runner, failure: &Failure, now: Duration) {
+        let draw = getrandom::u32().unwrap_or_default();
+        if failure.kind == FailureKind::ModelMissing {
+            self.absent
+                .insert((runner.endpoint.clone(), runner.model.clone()));
+        }
+        if failure.kind != FailureKind::Gone {
+            let place = (&runner.endpoint, &runner.model);
+            self.breakers.failed(place, failure, draw, now);
+        }
+    }
+
+    /// What the dispatchers know of all endpoints.
+    pub(super) fn loads(&self, now: Duration) -> BTreeMap<EndpointName, EndpointLoad> {
+        let loads = self.gpus.iter().map(|gpu| gpu.load(now).endpoints);
+        loads.flatten().collect()
+    }
+}
+
+/// What is known of one model on one endpoint.
+pub(super) fn load_of<'a>(
+    loads: &'a BTreeMap<EndpointName, EndpointLoad>,
+    endpoint: &EndpointName,
+    model: &ModelName,
+) -> Option<&'a ModelLoad> {
+    loads.get(endpoint)?.models.get(model)
+}
+
+/// Its context, where it is in memory or on its way there.
+pub(super) fn resident_context(load: Option<&ModelLoad>) -> Option<u32> {
+    let load = load?;
+    match load.state {
+        RunnerState::Loading | RunnerState::Idle | RunnerState::Busy => load.context,
+        RunnerState::Installed | RunnerState::Unloading => None,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

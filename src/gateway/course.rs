@@ -1,0 +1,388 @@
+//! The course of one request: placed, queued, sent, perhaps sent elsewhere, answered.
+//!
+//! Dropping the future or the body it returned gives the request up wherever it is: the place in
+//! the queue, the slot, the connection upstream. A load that others wait for goes on, because loads
+//! are made on connections of our own.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use futures_util::StreamExt as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::answer::{Answer, Next, Patience};
+use super::ask::{Ask, Delivery, Pins};
+use super::conductor::{Placed, Placement, Released, Request, Ticket, root_cause};
+use super::record::Record;
+use super::reply::{self, Form};
+use super::serve::Gateway;
+use super::upstream::Passing;
+use crate::core::failure::{Failure, Remedy};
+use crate::core::served::Outcome;
+use crate::core::traffic::{Bond, Traffic, Work};
+
+/// Header that tells how a request went.
+const ROUTE: &str = "x-warpsquad-route";
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    /// What its requests are counted under.
+    pub(super) client: String,
+    /// What an agent is bound to; none for other clients.
+    pub(super) bond: Option<Bond>,
+    pub(super) work: Work,
+    pub(super) traffic: Option<watch::Sender<Traffic>>,
+    /// Cancelled when it may not ask any more.
+    pub(super) gone: CancellationToken,
+}
+
+/// One request on its way.
+pub(super) struct Course {
+    gateway: Arc<Gateway>,
+    caller: Caller,
+    ask: Ask,
+    request: Request,
+    record: Record,
+    /// Endpoints that have failed it.
+    avoid: BTreeSet<crate::core::endpoint::EndpointName>,
+    failures: u32,
+    begun: Instant,
+}
+
+/// What a failed try leads to.
+enum Onward {
+    /// Try again after this.
+    Again(Duration),
+    /// It is over.
+    Over(Response),
+}
+
+/// Serves one request.
+pub(super) async fn serve(gateway: Arc<Gateway>, caller: Caller, ask: Ask) -> Response {
+    if let Some(bare) = ask.bare {
+        return reply::bare(ask.shape, &ask.model, bare);
+    }
+    if let Some(why) = gateway.verdict_of(&caller.client, ask.hash) {
+        return reply::refusal(Some(ask.shape), StatusCode::BAD_GATEWAY, &why);
+    }
+    let gone = caller.gone.clone();
+    let course = Course::begin(gateway, caller, ask);
+    tokio::select! {
+        biased;
+        // The agent is gone: nobody reads an answer.
+        () = gone.cancelled() => reply::refusal(None, StatusCode::FORBIDDEN, "this agent is gone"),
+        response = course.run() => response,
+    }
+}
+
+impl Course {
+    fn begin(gateway: Arc<Gateway>, caller: Caller, ask: Ask) -> Self {
+        let request = gateway.conductor.request(&caller, &ask);
+        let record = gateway.record(&caller, &ask, &request);
+        Self {
+            gateway,
+            caller,
+            ask,
+            request,
+            record,
+            avoid: BTreeSet::new(),
+            failures: 0,
+            begun: Instant::now(),
+        }
+    }
+
+    async fn run(mut self) -> Response {
+        let upstream = self.gateway.upstream.clone();
+        self.gateway.conductor.refresh(&upstream).await;
+        loop {
+            let placed = match self.gateway.conductor.place(&self.request, &self.avoid) {
+                Placement::Go(placed) => placed,
+                Placement::Wait(pause, why) => {
+                    if self.begun.elapsed() >= self.gateway.settings.patience {
+                        return self.verdict(&why);
+                    }
+                    self.record.trouble(&why);
+                    self.avoid.clear();
+                    self.gateway.conductor.changed_within(pause).await;
+                    continue;
+                }
+                Placement::Never(why) => return self.refused(&why),
+            };
+            let mut ticket = self.gateway.conductor.enter(&self.request, &placed);
+            let tried = match ticket.released(&self.record).await {
+                Ok(released) => self.attempt(&placed, &released, &mut ticket).await,
+                Err(failure) => Err(failure),
+            };
+            let failure = match tried {
+                Ok(answer) => return self.answered(answer, ticket, &placed),
+                Err(failure) => failure,
+            };
+            ticket.failed(&failure);
+            match self.onward(&placed, &failure) {
+                Onward::Again(pause) => tokio::time::sleep(pause).await,
+                Onward::Over(response) => return response,
+            }
+        }
+    }
+
+    /// Sends it and waits for the beginning of its answer.
+    async fn attempt(
+        &mut self,
+        placed: &Placed,
+        released: &Released,
+        ticket: &mut Ticket,
+    ) -> Result<Begun, Failure> {
+        self.note(placed, released);
+        self.record.send();
+        let pins = Pins {
+            model: placed.runner.model.as_str(),
+            context: placed.runner.context,
+            num_predict: placed.num_predict,
+            think: placed.think,
+        };
+        let passing = Passing {
+            method: Method::POST,
+            url: format!("{}{}", placed.url, self.ask.shape.path()),
+            headers: [(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            )]
+            .into_iter()
+            .collect(),
+            body: self.ask.write(&pins),
+        };
+        let patience = self.gateway.conductor.patience(placed, &self.request);
+        let asked = tokio::time::timeout(patience.first, self.gateway.upstream.ask(passing));
+        let answer = asked
+            .await
+            .map_err(|_elapsed| Failure::stalled(patience.first))?
+            .map_err(|error| Failure::transport(&root_cause(&error)))?;
+        if !answer.status.is_success() {
+            return Err(refusal_of(answer.status, &answer.headers, answer.body.boxed()).await);
+        }
+        let mut answer = Answer::new(answer.body.boxed(), self.caller.gone.clone());
+        ticket.answering();
+        let thinks = placed.think == Some(true);
+        answer.begin(patience, thinks).await?;
+        if self.ask.delivery == Delivery::Streamed {
+            return Ok(Begun::Stream(answer, patience));
+        }
+        let record = &mut self.record;
+        let (all, end, last) = answer.collect(patience.gap, || record.piece()).await?;
+        Ok(Begun::Whole(Box::new((all, end, last))))
+    }
+
+    /// What is known of the request now that it is placed.
+    fn note(&mut self, placed: &Placed, released: &Released) {
+        let served = &mut self.record.served;
+        served.endpoint = placed.runner.endpoint.clone();
+        served.model = placed.runner.model.clone();
+        served.digest.clone_from(&placed.digest);
+        served.context = placed.runner.context;
+        served.epoch = released.epoch;
+        if let Some(swap) = &released.swap {
+            served.load_us += swap.took_us;
+            served.swap = Some(swap.clone());
+        }
+    }
+
+    /// The answer in the client's shape; what is left of it is passed on as it comes.
+    fn answered(mut self, begun: Begun, ticket: Ticket, placed: &Placed) -> Response {
+        let id = self.record.served.id;
+        let form = Form::new(self.ask.shape, id, &self.ask.model);
+        let route = self.route(placed);
+        let mut response = match begun {
+            Begun::Whole(whole) => {
+                let (all, end, last) = *whole;
+                self.record.figures(&end);
+                ticket.finished(&mut self.record, &end);
+                self.record.end(outcome(&end));
+                form.whole(&all, &end, &last)
+            }
+            Begun::Stream(answer, patience) => {
+                let content_type = form.content_type();
+                let passage = Passage {
+                    answer,
+                    patience,
+                    form,
+                    parts: Some((self.record, ticket)),
+                };
+                reply::streamed(content_type, Body::from_stream(passage.stream()))
+            }
+        };
+        if let Ok(value) = HeaderValue::from_str(&route) {
+            response.headers_mut().insert(ROUTE, value);
+        }
+        response
+    }
+
+    fn route(&self, placed: &Placed) -> String {
+        let served = &self.record.served;
+        format!(
+            "endpoint={}; model={}; context={}; queue_ms={}; load_ms={}; tries={}; why={}",
+            placed.runner.endpoint,
+            placed.runner.model,
+            placed.runner.context,
+            served.queue_us / 1_000,
+            served.load_us / 1_000,
+            served.tries,
+            placed.why,
+        )
+    }
+
+    /// What becomes of it after a failed try.
+    fn onward(&mut self, placed: &Placed, failure: &Failure) -> Onward {
+        tracing::info!(
+            endpoint = %placed.runner.endpoint, model = %placed.runner.model, why = %failure.why,
+            "a request failed before its first byte"
+        );
+        self.record.trouble(&failure.why);
+        self.failures += 1;
+        let remedy = failure.remedy();
+        match remedy {
+            Remedy::Refuse => return Onward::Over(self.verdict_now(&failure.why)),
+            Remedy::Wait => {
+                let pause = failure.retry_after.unwrap_or(Duration::from_secs(1));
+                return Onward::Again(pause);
+            }
+            Remedy::AskCatalogue | Remedy::OtherModel | Remedy::RetryElsewhere => {
+                self.avoid.insert(placed.runner.endpoint.clone());
+            }
+            Remedy::SmallerContext => {
+                if !self.request.shrink(placed) {
+                    return Onward::Over(self.verdict_now(&failure.why));
+                }
+            }
+            Remedy::RetrySame => {}
+        }
+        match self.gateway.conductor.retry(self.record.served.tries) {
+            Some(pause) => Onward::Again(pause),
+            // An endpoint that takes no connection has not been tried: its breaker decides.
+            None if failure.is_unreachable() => Onward::Again(Duration::from_secs(1)),
+            None => Onward::Over(self.verdict_now(&failure.why)),
+        }
+    }
+
+    /// Refused for good, without a word of an endpoint.
+    fn refused(self, why: &str) -> Response {
+        let text = self
+            .gateway
+            .remember(&self.caller.client, self.ask.hash, why);
+        let why = why.to_owned();
+        self.record.end(Outcome::Refused { why });
+        reply::refusal(Some(self.ask.shape), StatusCode::BAD_REQUEST, &text)
+    }
+
+    fn verdict(mut self, why: &str) -> Response {
+        let response = self.verdict_now(why);
+        drop(self);
+        response
+    }
+
+    /// Failed for good: the client is told so in words that make Aider stop asking.
+    fn verdict_now(&mut self, why: &str) -> Response {
+        let text = self
+            .gateway
+            .remember(&self.caller.client, self.ask.hash, why);
+        self.record.conclude(Outcome::Failed { why: why.into() });
+        reply::refusal(Some(self.ask.shape), StatusCode::BAD_GATEWAY, &text)
+    }
+}
+
+/// An answer whose beginning is here.
+enum Begun {
+    Stream(Answer, Patience),
+    Whole(Box<(super::lines::Piece, super::lines::End, super::lines::Line)>),
+}
+
+/// The rest of an answer, passed on line by line.
+struct Passage {
+    answer: Answer,
+    patience: Patience,
+    form: Form,
+    /// Taken at the end; dropped before it when the client goes away.
+    parts: Option<(Record, Ticket)>,
+}
+
+impl Passage {
+    fn stream(self) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
+        futures_util::stream::unfold(self, |mut passage| async move {
+            let bytes = passage.next().await?;
+            Some((Ok(bytes), passage))
+        })
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let (record, _) = self.parts.as_mut()?;
+            match self.answer.next(self.patience.gap).await {
+                Next::Line(line) => {
+                    record.piece();
+                    let bytes = self.form.line(line);
+                    if !bytes.is_empty() {
+                        return Some(bytes);
+                    }
+                }
+                Next::Last(line, end) => {
+                    let (mut record, ticket) = self.parts.take()?;
+                    record.figures(&end);
+                    ticket.finished(&mut record, &end);
+                    record.end(outcome(&end));
+                    return Some(self.form.last(line, &end));
+                }
+                Next::Broken(failure) => {
+                    let (record, ticket) = self.parts.take()?;
+                    ticket.failed(&failure);
+                    let why = failure.why.clone();
+                    tracing::info!(%why, "an answer broke off");
+                    record.end(Outcome::Broken { why: why.clone() });
+                    return Some(self.form.broken(&why));
+                }
+                Next::Gone => {
+                    self.parts = None;
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+fn outcome(end: &super::lines::End) -> Outcome {
+    if end.reason == "length" {
+        Outcome::Length
+    } else {
+        Outcome::Done
+    }
+}
+
+/// What an endpoint's refusal means; of its body only the beginning is read.
+async fn refusal_of(
+    status: StatusCode,
+    headers: &axum::http::HeaderMap,
+    mut body: super::answer::Body,
+) -> Failure {
+    const MOST: usize = 64 << 10;
+    let mut text = Vec::new();
+    while let Some(Ok(bytes)) = body.next().await {
+        text.extend_from_slice(&bytes);
+        if text.len() > MOST {
+            break;
+        }
+    }
+    let retry_after = headers
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map(Duration::from_secs);
+    Failure::status(
+        status.as_u16(),
+        &String::from_utf8_lossy(&text),
+        retry_after,
+    )
+}

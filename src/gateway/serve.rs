@@ -1,0 +1,418 @@
+//! Accepting on the keeper's listener, and which routes there are.
+//!
+//! An agent is served under `/agent/TOKEN/…`; other clients under `/…` with a key, where the
+//! configuration lets them in. Both may generate and look; nobody may pull, push, create, copy or
+//! delete through the squad.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::serve::ListenerExt as _;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::ask::{Ask, BadRequest, Shape};
+use super::conductor::{self, Conductor};
+use super::course::{self, Caller};
+use super::grants::Grants;
+use super::record::Record;
+use super::reply::refusal;
+use super::upstream::Upstream;
+use super::{catalogue, virtual_models};
+use crate::core::catalogue::Catalogue;
+use crate::core::endpoint::EndpointName;
+use crate::core::model::ModelName;
+use crate::core::runners::GatewayReport;
+use crate::core::served::{Outcome, Served};
+use crate::core::task::Category;
+use crate::core::traffic::Work;
+use crate::core::verdict::{self, Verdicts};
+use crate::core::{AgentSlot, Timestamp};
+
+/// Largest request taken, a prompt with whole files in it.
+const BODY_MAX: usize = 64 << 20;
+
+/// The gateway cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The listener is unusable.
+    #[error("the gateway's listener cannot be used")]
+    Listener(#[from] io::Error),
+    /// No HTTP client can be made.
+    #[error("no HTTP client can be made")]
+    Client(#[from] reqwest::Error),
+}
+
+/// What the gateway goes by.
+#[derive(Debug, Clone)]
+pub struct GatewaySettings {
+    /// What the dispatchers go by.
+    pub conductor: conductor::ConductorSettings,
+    /// A request waits this long at most for an endpoint that may be asked.
+    pub patience: Duration,
+    /// Key of clients that are no agents; none keeps them out.
+    pub key: Option<String>,
+    /// Model of those that name none of their own.
+    pub default_model: Option<ModelName>,
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            conductor: conductor::ConductorSettings::default(),
+            patience: Duration::from_secs(1_800),
+            key: None,
+            default_model: None,
+        }
+    }
+}
+
+/// The gateway: what its requests share.
+#[derive(Debug)]
+pub struct Gateway {
+    pub(super) grants: Grants,
+    pub(super) upstream: Upstream,
+    pub(super) settings: GatewaySettings,
+    pub(super) conductor: Arc<Conductor>,
+    catalogue: watch::Receiver<Arc<Catalogue>>,
+    verdicts: Mutex<Verdicts>,
+    preferred: Mutex<Vec<(Category, ModelName)>>,
+    served: mpsc::Sender<Served>,
+    next: AtomicU64,
+}
+
+impl Gateway {
+    /// A gateway that serves what `catalogue` holds and records what it served.
+    pub fn new(
+        settings: GatewaySettings,
+        upstream: Upstream,
+        catalogue: watch::Receiver<Arc<Catalogue>>,
+        served: mpsc::Sender<Served>,
+    ) -> Arc<Self> {
+        let conductor = Conductor::new(settings.conductor.clone(), catalogue.clone());
+        Arc::new(Self {
+            grants: Grants::default(),
+            upstream,
+            settings,
+            conductor: Arc::new(conductor),
+            catalogue,
+            verdicts: Mutex::default(),
+            preferred: Mutex::default(),
+            served,
+            next: AtomicU64::new(1),
+        })
+    }
+
+    /// The tokens in force.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// What it says of endpoints and models; the latest counts.
+    pub fn report(&self) -> watch::Receiver<GatewayReport> {
+        self.conductor.report()
+    }
+
+    /// The context that an agent of `model` is started with, tokens.
+    pub fn context(
+        &self,
+        endpoint: &EndpointName,
+        model: &ModelName,
+        configured: Option<u32>,
+    ) -> u32 {
+        self.conductor.context(endpoint, model, configured)
+    }
+
+    /// The model that each category of tasks would get now.
+    pub fn prefer(&self, models: Vec<(Category, ModelName)>) {
+        *lock(&self.preferred) = models;
+    }
+
+    pub(super) fn best_for(&self, category: Category) -> Option<ModelName> {
+        let preferred = lock(&self.preferred);
+        let found = preferred.iter().find(|(of, _)| *of == category);
+        found.map(|(_, model)| model.clone())
+    }
+
+    /// The agent that somebody looks at is served first.
+    pub fn focus(&self, agent: Option<AgentSlot>) {
+        let client = agent.and_then(|agent| self.grants.client_of(agent));
+        self.conductor.focus(client.as_deref());
+    }
+
+    /// Accepts until `stop`, on the listener that the keeper owns, and keeps models in their place.
+    ///
+    /// # Errors
+    /// The listener cannot be set up.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: std::net::TcpListener,
+        stop: CancellationToken,
+    ) -> Result<(), GatewayError> {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY was refused");
+            }
+        });
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&self));
+        let driving = conductor::drive(Arc::clone(&self.conductor), self.upstream.clone());
+        let accepting =
+            axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        tokio::select! {
+            served = accepting => served?,
+            () = driving => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.catalogue.borrow())
+    }
+
+    /// The verdict that is still in force for the same request.
+    pub(super) fn verdict_of(&self, client: &str, hash: u64) -> Option<String> {
+        let now = self.conductor.now();
+        lock(&self.verdicts).given(client, hash, now)
+    }
+
+    /// Remembers a verdict; gives its words.
+    pub(super) fn remember(&self, client: &str, hash: u64, why: &str) -> String {
+        let text = verdict::message(why);
+        let now = self.conductor.now();
+        lock(&self.verdicts).remember(client, hash, &text, now);
+        text
+    }
+
+    /// The record of a request that has just arrived.
+    pub(super) fn record(
+        &self,
+        caller: &Caller,
+        ask: &Ask,
+        request: &conductor::Request,
+    ) -> Record {
+        let served = Served {
+            id: self.next.fetch_add(1, Ordering::Relaxed),
+            at: Timestamp(
+                u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default(),
+            ),
+            client: caller.client.clone(),
+            agent: caller.work.agent,
+            task: caller.work.task,
+            attempt: caller.work.attempt,
+            category: caller.work.category,
+            priority: caller.work.priority,
+            model: request.model.clone(),
+            digest: String::new(),
+            endpoint: request.endpoint.clone(),
+            context: request.context,
+            epoch: 0,
+            conversation: ask.conversation(),
+            prompt_chars: ask.chars,
+            estimated_tokens: request.tokens,
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            output_tokens: 0,
+            queue_us: 0,
+            load_us: 0,
+            first_token_us: None,
+            total_us: 0,
+            runner_load_us: 0,
+            prefill_us: 0,
+            decode_us: 0,
+            slot_wait_us: 0,
+            tries: 0,
+            swap: None,
+            cut: false,
+            outcome: Outcome::Cancelled,
+        };
+        Record::begin(served, caller.traffic.clone(), self.served.clone())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    let (caller, rest) = match identify(&gateway, &path, request.headers()) {
+        Ok(identified) => identified,
+        Err(response) => return *response,
+    };
+    let shape = match rest {
+        "/api/chat" => Shape::Chat,
+        "/api/generate" => Shape::Generate,
+        "/v1/chat/completions" => Shape::OpenAi {
+            usage: super::ask::Usage::Unwanted,
+        },
+        _ => return look(&gateway, &caller, rest, request).await,
+    };
+    if request.method() != Method::POST {
+        return refusal(
+            None,
+            StatusCode::METHOD_NOT_ALLOWED,
+            "this is asked with POST",
+        );
+    }
+    let Ok(body) = axum::body::to_bytes(request.into_body(), BODY_MAX).await else {
+        let why = "the request is larger than 64 MiB";
+        return refusal(Some(shape), StatusCode::PAYLOAD_TOO_LARGE, why);
+    };
+    let ask = match shape {
+        Shape::Chat | Shape::Generate => Ask::native(shape, &body),
+        Shape::OpenAi { .. } => Ask::openai(&body),
+    };
+    let ask = ask.and_then(|ask| named(&gateway, &caller, ask));
+    match ask {
+        Ok(ask) => course::serve(gateway, caller, ask).await,
+        Err(BadRequest { status, why }) => refusal(Some(shape), status, &why),
+    }
+}
+
+/// The request with a model that is installed somewhere.
+fn named(gateway: &Gateway, caller: &Caller, mut ask: Ask) -> Result<Ask, BadRequest> {
+    let catalogue = gateway.catalogue();
+    if caller.bond.is_none()
+        && let Some(name) = virtual_models::resolve(gateway, &ask.model)?
+    {
+        ask.model = name.to_string();
+        return Ok(ask);
+    }
+    let name = ModelName::new(&ask.model);
+    let is_known = catalogue
+        .endpoints
+        .values()
+        .any(|endpoint| endpoint.model(&name).is_some());
+    // What an agent is bound to was installed when it was started: the endpoints have the say.
+    let is_bound = caller
+        .bond
+        .as_ref()
+        .is_some_and(|bond| bond.model.is_same(&name));
+    if is_known || is_bound {
+        return Ok(ask);
+    }
+    Err(BadRequest {
+        status: StatusCode::NOT_FOUND,
+        why: format!("model '{}' not found", ask.model),
+    })
+}
+
+/// Who asks, and the rest of the path.
+fn identify<'a>(
+    gateway: &Gateway,
+    path: &'a str,
+    headers: &HeaderMap,
+) -> Result<(Caller, &'a str), Box<Response>> {
+    let refused = |status, why: &str| Box::new(refusal(None, status, why));
+    if let Some((token, rest)) = split(path) {
+        let Some(grant) = gateway.grants.get(token) else {
+            let why = "this agent's token is not in force";
+            return Err(refused(StatusCode::FORBIDDEN, why));
+        };
+        let caller = Caller {
+            client: grant.bond.client.clone(),
+            bond: Some(grant.bond),
+            work: grant.work,
+            traffic: Some(grant.traffic),
+            gone: grant.gone,
+        };
+        return Ok((caller, rest));
+    }
+    let Some(key) = &gateway.settings.key else {
+        let why = "agents are served under /agent/TOKEN/; other clients are not let in \
+                   (gateway.key)";
+        return Err(refused(StatusCode::NOT_FOUND, why));
+    };
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    if !given.is_some_and(|given| is_same(given, key)) {
+        return Err(refused(
+            StatusCode::UNAUTHORIZED,
+            "the key is missing or wrong: send 'Authorization: Bearer KEY'",
+        ));
+    }
+    let caller = Caller {
+        client: "client".into(),
+        bond: None,
+        work: Work::default(),
+        traffic: None,
+        gone: CancellationToken::new(),
+    };
+    Ok((caller, path))
+}
+
+/// Compares without telling by its time how much is right.
+fn is_same(given: &str, key: &str) -> bool {
+    let differs = given
+        .bytes()
+        .zip(key.bytes())
+        .fold(0, |differs, (a, b)| differs | (a ^ b));
+    given.len() == key.len() && differs == 0
+}
+
+/// `/agent/TOKEN/rest` → (TOKEN, /rest)
+fn split(path: &str) -> Option<(&str, &str)> {
+    let tail = path.strip_prefix("/agent/")?;
+    let slash = tail.find('/')?;
+    Some(tail.split_at(slash))
+}
+
+/// Questions that are answered from what discovery knows.
+async fn look(gateway: &Gateway, caller: &Caller, path: &str, request: Request) -> Response {
+    let method = request.method().clone();
+    let is_read = matches!(method, Method::GET | Method::HEAD);
+    match path {
+        "/" if is_read => "Ollama is running".into_response(),
+        "/api/version" if is_read => catalogue::version(),
+        "/api/tags" if is_read => catalogue::tags(gateway, caller),
+        "/v1/models" if is_read => catalogue::models(gateway, caller),
+        "/api/ps" if is_read => catalogue::running(gateway),
+        "/api/show" if method == Method::POST => {
+            let Ok(body) = axum::body::to_bytes(request.into_body(), BODY_MAX).await else {
+                return refusal(
+                    None,
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "the request is too large",
+                );
+            };
+            catalogue::show(gateway, &body)
+        }
+        "/" | "/api/version" | "/api/tags" | "/v1/models" | "/api/ps" | "/api/show" => {
+            refusal(None, StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+        }
+        _ => refusal(
+            None,
+            StatusCode::NOT_FOUND,
+            "the squad's gateway serves /api/chat, /api/generate, /v1/chat/completions, /api/show, \
+             /api/tags, /api/ps, /api/version and /v1/models only",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_is_split_into_token_and_rest() {
+        assert_eq!(split("/agent/abc/api/chat"), Some(("abc", "/api/chat")));
+        assert_eq!(split("/agent/abc"), None);
+        assert_eq!(split("/api/chat"), None);
+    }
+
+    #[test]
+    fn a_key_is_the_same_only_as_a_whole() {
+        assert!(is_same("secret", "secret"));
+        for wrong in ["", "secre", "secret1", "Secret"] {
+            assert!(!is_same(wrong, "secret"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The gateway among its neighbours: what it goes by, who it lets in, whom it tells.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::agents::GatewayAccess;
+use crate::core::catalogue::Catalogue;
+use crate::core::endpoint::EndpointName;
+use crate::core::model::ModelName;
+use crate::core::served::Served;
+use crate::core::settings::Settings;
+use crate::engine::{EngineHandle, Input};
+use crate::gateway::{
+    ConductorSettings, Gateway, GatewayError, GatewaySettings, Patience, Seat, Upstream,
+};
+
+use crate::telemetry::room::rooms;
+
+use super::clock::read;
+use super::run::{ServerError, ServerOptions};
+
+/// Records of requests that have ended and were not written yet; more are lost and counted.
+const SERVED: usize = 1_024;
+
+/// The gateway and its ends towards the others.
+pub(super) struct Parts {
+    pub(super) gateway: Arc<Gateway>,
+    /// Each request that has ended.
+    pub(super) served: mpsc::Receiver<Served>,
+    /// What it knows of models.
+    pub(super) catalogue: watch::Sender<Arc<Catalogue>>,
+}
+
+/// The gateway of this squad.
+pub(super) fn gateway(
+    options: &ServerOptions,
+    engine: &EngineHandle,
+) -> Result<Parts, ServerError> {
+    // Endpoints are named by the configuration; a proxy of the environment has no say.
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tcp_nodelay(true)
+        // A kept connection may be dead after a sleep, and a new one costs next to nothing.
+        .pool_max_idle_per_host(0)
+        .build()
+        .map_err(GatewayError::from)?;
+    let upstream = Upstream {
+        client,
+        clocks: Arc::new(read),
+        patience: Patience::default(),
+    };
+    let (served, records) = mpsc::channel(SERVED);
+    let (catalogue, known) = watch::channel(Arc::clone(&engine.view().borrow().catalogue));
+    let settings = settings(&options.settings, &options.places.data_dir);
+    let gateway = Gateway::new(settings, upstream, known, served);
+    Ok(Parts {
+        gateway,
+        served: records,
+        catalogue,
+    })
+}
+
+fn settings(settings: &Settings, data: &Path) -> GatewaySettings {
+    GatewaySettings {
+        conductor: ConductorSettings {
+            seats: seats(settings),
+            models: settings.models.clone(),
+            learned: Some(data.join("learned.json")),
+            ..ConductorSettings::default()
+        },
+        patience: settings.medic.no_answer,
+        key: settings.gateway.key.clone().filter(|key| !key.is_empty()),
+        default_model: settings.models.default.as_deref().map(ModelName::new),
+    }
+}
+
+fn seats(settings: &Settings) -> Vec<Seat> {
+    // Nothing of ours is resident that the reserve does not count: it is the squad that starts.
+    let rooms = rooms(settings, |_| 0);
+    let endpoints = settings.endpoints.iter();
+    endpoints
+        .map(|endpoint| Seat {
+            name: EndpointName(endpoint.name.clone()),
+            url: endpoint.url.clone(),
+            parallel: endpoint.parallel,
+            room: rooms
+                .get(&EndpointName(endpoint.name.clone()))
+                .map(|room| room.size),
+            kv_cache: endpoint.kv_cache.unwrap_or_default(),
+            gpu: endpoint
+                .gpu
+                .clone()
+                .unwrap_or_else(|| endpoint.name.clone()),
+        })
+        .collect()
+}
+
+/// How agents reach models.
+pub(super) fn access(base: String, gateway: &Arc<Gateway>) -> GatewayAccess {
+    let (admitting, assigning) = (Arc::clone(gateway), Arc::clone(gateway));
+    let (revoking, choosing) = (Arc::clone(gateway), Arc::clone(gateway));
+    GatewayAccess {
+        base,
+        admit: Arc::new(move |token, bond| admitting.grants().admit(token, bond)),
+        assign: Arc::new(move |token, work| assigning.grants().assign(token, work)),
+        context: Arc::new(move |endpoint, model, configured| {
+            choosing.context(endpoint, model, configured)
+        }),
+        revoke: Arc::new(move |token| revoking.grants().revoke(token)),
+    }
+}
+
+/// Takes what is said of each request that has ended.
+pub(super) async fn record(mut served: mpsc::Receiver<Served>) {
+    while let Some(served) = served.recv().await {
+        tracing::debug!(
+            id = served.id, client = %served.client, model = %served.model,
+            endpoint = %served.endpoint, outcome = ?served.outcome, "a request has ended"
+        );
+    }
+}
+
+/// Keeps the gateway's catalogue as the engine's, and the engine's view of the gateway as the
+/// gateway's own.
+pub(super) async fn exchange(
+    gateway: Arc<Gateway>,
+    engine: EngineHandle,
+    catalogue: watch::Sender<Arc<Catalogue>>,
+) {
+    let (mut view, mut report) = (engine.view(), gateway.report());
+    loop {
+        let open = tokio::select! {
+            changed = view.changed() => {
+                let known = Arc::clone(&view.borrow_and_update().catalogue);
+                catalogue.send_if_modified(|current| {
+                    let differs = !Arc::ptr_eq(current, &known);
+                    *current = known;
+                    differs
+                });
+                changed.is_ok()
+            }
+            changed = report.changed() => {
+                let now = Arc::new(report.borrow_and_update().clone());
+                changed.is_ok() && engine.report(Input::Gateway(now)).await.is_ok()
+            }
+        };
+        if !open {
+            return;
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The gateway before simulated endpoints.
+
+mod faults;
+mod proxy;
+mod sleep;
+mod world;
