@@ -26,6 +26,7 @@ mod pool;
 mod queue;
 mod recordings;
 mod run;
+mod run_faults;
 mod soak;
 mod squad;
 mod survival;
