@@ -60,6 +60,8 @@ pub struct Breaker {
     /// When, and whether it went well.
     window: VecDeque<(Duration, bool)>,
     open: Option<Open>,
+    /// When it was closed again, and how often it had been opened until then.
+    closed: Option<(Duration, u32)>,
     penalty: f64,
     penalty_at: Duration,
     why: String,
@@ -98,11 +100,16 @@ impl Breaker {
         }
     }
 
-    /// A request went well.
+    /// A request went well. One that was under way when it opened closes nothing: an endpoint that
+    /// fails every other request would never stay open.
     pub fn succeeded(&mut self, now: Duration) {
+        if self.open.is_some_and(|open| now < open.until) {
+            return;
+        }
         self.in_a_row = 0;
-        if self.open.take().is_some() {
+        if let Some(open) = self.open.take() {
             self.window.clear();
+            self.closed = Some((now, open.times));
         }
         self.push(now, true);
     }
@@ -125,7 +132,7 @@ impl Breaker {
             // A request that was under way when it opened says nothing new.
             Some(open) if now < open.until => {}
             Some(open) => self.open_for(open.times + 1, draw, now),
-            None if self.is_bad() => self.open_for(1, draw, now),
+            None if self.is_bad() => self.open_for(self.times_lately(now) + 1, draw, now),
             None => {}
         }
     }
@@ -157,6 +164,14 @@ impl Breaker {
             times,
             probe: None,
         });
+    }
+
+    /// An endpoint that is well for a moment and fails again is left alone for longer each time.
+    fn times_lately(&self, now: Duration) -> u32 {
+        match self.closed {
+            Some((at, times)) if now < at + WINDOW => times,
+            Some(_) | None => 0,
+        }
     }
 
     fn is_bad(&self) -> bool {

@@ -61,6 +61,41 @@ fn every_other_failure_opens_it_too() {
 }
 
 #[test]
+fn a_success_of_a_request_that_was_under_way_does_not_close_it() {
+    let mut breaker = Breaker::default();
+    for at in 0..3 {
+        breaker.failed("no", 0, seconds(at));
+    }
+    breaker.succeeded(seconds(3));
+    assert!(matches!(breaker.may(seconds(3)), Permission::No { .. }));
+}
+
+#[test]
+fn an_endpoint_that_is_well_for_a_moment_only_is_left_alone_for_longer() {
+    let mut breaker = Breaker::default();
+    for _ in 0..3 {
+        breaker.failed("no", 0, seconds(0));
+    }
+    breaker.goes(seconds(4));
+    breaker.succeeded(seconds(4));
+    for _ in 0..3 {
+        breaker.failed("no", 0, seconds(10));
+    }
+    // A draw of zero is 0.8 of twice 5 s.
+    let expected = Permission::No { until: seconds(18) };
+    assert_eq!(breaker.may(seconds(10)), expected);
+    breaker.goes(seconds(18));
+    breaker.succeeded(seconds(18));
+    for _ in 0..3 {
+        breaker.failed("no", 0, seconds(100));
+    }
+    let expected = Permission::No {
+        until: seconds(104),
+    };
+    assert_eq!(breaker.may(seconds(100)), expected);
+}
+
+#[test]
 fn what_says_nothing_about_an_endpoint_trips_nothing() {
     let mut breakers = Breakers::default();
     let (endpoint, model) = (EndpointName::from("e"), ModelName::from("m"));
@@ -145,9 +180,15 @@ proptest! {
                     }
                 }
                 Step::Well => {
+                    let is_shut = breaker.open.is_some_and(|open| now < open.until);
                     breaker.succeeded(now);
-                    probing = None;
-                    prop_assert_eq!(breaker.may(now), Permission::Yes);
+                    if is_shut {
+                        let is_still = matches!(breaker.may(now), Permission::No { .. });
+                        prop_assert!(is_still);
+                    } else {
+                        probing = None;
+                        prop_assert_eq!(breaker.may(now), Permission::Yes);
+                    }
                 }
                 Step::Badly => {
                     let was_probe = probing.is_some();
