@@ -15,6 +15,7 @@ pub mod event;
 pub mod failure;
 pub mod health;
 pub mod ids;
+pub mod measurement;
 pub mod medic;
 pub mod model;
 pub mod pool;

@@ -39,6 +39,8 @@ pub struct Settings {
     pub quota: QuotaSettings,
     /// `[clean]`
     pub clean: CleanSettings,
+    /// `[recorder]`
+    pub recorder: RecorderSettings,
     /// `[ui]`
     pub ui: UiSettings,
     /// `[log]`
@@ -461,6 +463,27 @@ impl Default for CleanSettings {
         Self {
             automatic: true,
             after: Duration::from_secs(30 * 24 * 3600),
+        }
+    }
+}
+
+/// `[recorder]`: the record of all model requests, in the data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecorderSettings {
+    /// Default on.
+    pub enabled: bool,
+    /// Bytes of one file. Default 16 MiB: 20,000 requests.
+    pub max_size: usize,
+    /// Files kept, the one that is written included. Default 4.
+    pub keep: usize,
+}
+
+impl Default for RecorderSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_size: 16 << 20,
+            keep: 4,
         }
     }
 }

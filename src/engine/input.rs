@@ -11,6 +11,7 @@ use crate::core::catalogue::Catalogue;
 use crate::core::clock::Jump;
 use crate::core::command::Request;
 use crate::core::event::SquadEvent;
+use crate::core::measurement::MeasurementReport;
 use crate::core::medic::Treatment;
 use crate::core::pool::{PoolReport, SpareOrder};
 use crate::core::runners::GatewayReport;
@@ -60,6 +61,8 @@ pub enum Input {
         /// Memory that is available, KiB.
         free_kib: u64,
     },
+    /// What was measured of requests is new.
+    Measured(Arc<MeasurementReport>),
     /// The pool of agents is new.
     Pool(PoolReport),
     /// Something of the squad as a whole.

@@ -43,6 +43,7 @@ pub(super) fn recall(
         | Input::Installation(_)
         | Input::Pool(_)
         | Input::Machine { .. }
+        | Input::Measured(_)
         | Input::Squad(_)
         | Input::Room(_)
         | Input::Jumped(_)

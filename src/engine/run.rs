@@ -347,6 +347,7 @@ impl<J: Journal> EngineLoop<J> {
             Input::Gateway(report) => self.state.gateway = report,
             Input::Pool(pool) => self.state.pool = pool,
             Input::Room(no_room) => self.state.no_room = no_room,
+            Input::Measured(report) => self.state.measured = report,
             Input::Command(_)
             | Input::Attempt { .. }
             | Input::Task { .. }

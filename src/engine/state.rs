@@ -9,6 +9,7 @@ use crate::core::catalogue::Catalogue;
 use crate::core::endpoint::{EndpointHealth, EndpointName};
 use crate::core::event::Event;
 use crate::core::health::Health;
+use crate::core::measurement::MeasurementReport;
 use crate::core::pool::{AutoLimit, PoolReport, SpareOrder};
 use crate::core::runners::GatewayReport;
 use crate::core::settings::{MaxAgents, ModelSettings, QuotaSettings, TaskSettings};
@@ -82,6 +83,8 @@ pub struct State {
     pub free_kib: Option<u64>,
     /// A spare for what was assigned last.
     pub last_order: Option<SpareOrder>,
+    /// What was measured of requests.
+    pub measured: Arc<MeasurementReport>,
     /// Whether Aider is there.
     pub installation: Installation,
     /// Why nothing new is begun: the disk has too little room.
@@ -232,6 +235,7 @@ impl State {
                 .collect(),
             tasks: self.tasks.values().cloned().collect(),
             waiting: self.waiting.clone(),
+            measured: Arc::clone(&self.measured),
             pool: self.pool.clone(),
             catalogue: Arc::clone(&self.catalogue),
             gateway: Arc::clone(&self.gateway),

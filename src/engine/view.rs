@@ -9,6 +9,7 @@ use crate::core::agent::AgentReport;
 use crate::core::catalogue::Catalogue;
 use crate::core::event::Event;
 use crate::core::health::Health;
+use crate::core::measurement::MeasurementReport;
 use crate::core::pool::PoolReport;
 use crate::core::runners::GatewayReport;
 use crate::core::task::{Task, TaskState};
@@ -44,6 +45,9 @@ pub struct View {
     pub tasks: Vec<Arc<Task>>,
     /// Why a queued task is not assigned, where it is not the queue alone.
     pub waiting: BTreeMap<TaskId, String>,
+    /// What was measured of the requests that passed the gateway.
+    #[serde(default)]
+    pub measured: Arc<MeasurementReport>,
     /// What the pool of agents says of itself.
     pub pool: PoolReport,
     /// Endpoints, models, residency.

@@ -24,6 +24,7 @@ mod installation;
 mod intake;
 mod load;
 mod log;
+mod measure;
 mod merge;
 mod models;
 mod old_archives;

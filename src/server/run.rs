@@ -35,7 +35,8 @@ use super::dashboards::Dashboards;
 use super::effects::Effects;
 use super::installation::{InstallPolicy, Installer};
 use super::{
-    adopt, clean, demo, hygiene, inhibit, intake, load, log, models, reads, traffic, upgrade,
+    adopt, clean, demo, hygiene, inhibit, intake, load, log, measure, models, reads, traffic,
+    upgrade,
 };
 
 /// Events of a finished task are kept this long: 30 days.
@@ -324,9 +325,12 @@ impl Squad {
             }
         });
         if let Some(served) = self.served.take() {
-            let stop = self.stop.clone();
-            self.tracker
-                .spawn(stop.run_until_cancelled_owned(traffic::record(served)));
+            self.tracker.spawn(measure::measure(
+                served,
+                measure::recorder(&self.options),
+                self.engine.clone(),
+                self.stop.clone(),
+            ));
         }
         if let Some(catalogue) = self.catalogue.take() {
             let (gateway, engine) = (Arc::clone(&self.gateway), self.engine.clone());

@@ -112,16 +112,6 @@ pub(super) fn access(base: String, gateway: &Arc<Gateway>) -> GatewayAccess {
     }
 }
 
-/// Takes what is said of each request that has ended.
-pub(super) async fn record(mut served: mpsc::Receiver<Served>) {
-    while let Some(served) = served.recv().await {
-        tracing::debug!(
-            id = served.id, client = %served.client, model = %served.model,
-            endpoint = %served.endpoint, outcome = ?served.outcome, "a request has ended"
-        );
-    }
-}
-
 /// Keeps the gateway's catalogue as the engine's, and the engine's view of the gateway as the
 /// gateway's own.
 pub(super) async fn exchange(

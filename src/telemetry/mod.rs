@@ -5,9 +5,13 @@
 
 pub mod disk;
 pub mod gpu;
+pub mod histograms;
 pub mod host;
 pub mod processes;
+pub mod recorder;
 pub mod room;
 
 pub use gpu::{Gpu, Gpus, NoGpus};
+pub use histograms::Measurements;
 pub use host::{Host, HostSampler};
+pub use recorder::Recorder;

@@ -66,6 +66,7 @@ pub fn update(state: &mut State, input: Input, now: Timestamp) -> Outcome {
             step.state.load_per_core = load_per_core;
             step.state.free_kib = Some(free_kib);
         }
+        Input::Measured(report) => step.state.measured = report,
         Input::Squad(event) => step.record_squad(event),
         Input::Room(no_room) => room(&mut step, no_room),
         Input::Jumped(jump) => clock::jumped(&mut step, jump),
