@@ -1,30 +1,29 @@
 //! `warpsquad model …` and `warpsquad endpoint …`: what Ollama offers, as the squad sees it.
 
-use std::sync::Arc;
-
 use serde_json::json;
 
 use super::args::{Endpoint, Model};
 use super::client::block_on;
 use super::context::Context;
+use super::figures;
 use super::fit;
 use super::report::Report;
-use super::show;
 use super::task::client;
+use crate::api::wire::View;
 use crate::config::mistake::nearest;
-use crate::core::catalogue::Catalogue;
 use crate::core::model::ModelName;
 
-fn catalogue(context: &Context) -> Result<Arc<Catalogue>, Report> {
+fn view(context: &Context) -> Result<View, Report> {
     let client = client(context)?;
-    block_on(async { Ok(client.view().await?.catalogue) })
+    block_on(async { Ok(client.view().await?) })
 }
 
 pub(super) fn endpoints(context: &mut Context, asked: &Endpoint) -> Result<(), Report> {
     let Endpoint::List(options) = asked;
-    let catalogue = catalogue(context)?;
+    let view = view(context)?;
     if options.json {
-        let rows: Vec<_> = catalogue
+        let rows: Vec<_> = view
+            .catalogue
             .endpoints
             .iter()
             .map(|(name, endpoint)| {
@@ -35,12 +34,14 @@ pub(super) fn endpoints(context: &mut Context, asked: &Endpoint) -> Result<(), R
                     "health": endpoint.health,
                     "models": endpoint.models.len(),
                     "resident": endpoint.resident,
+                    "load": view.gateway.endpoints.get(name),
+                    "measured": view.measured.endpoints.get(name),
                 })
             })
             .collect();
         context.out.json(&rows);
     } else {
-        context.out.table(&show::endpoints(&catalogue));
+        context.out.table(&figures::endpoints(&view));
     }
     Ok(())
 }
@@ -51,16 +52,24 @@ pub(super) fn models(context: &mut Context, asked: &Model) -> Result<(), Report>
     {
         return fit::list(context, options.json);
     }
-    let catalogue = catalogue(context)?;
+    let view = view(context)?;
     match asked {
         Model::List(options) if options.json => {
-            let rows: Vec<_> = catalogue
+            let view = &view;
+            let rows: Vec<_> = view
+                .catalogue
                 .endpoints
                 .iter()
                 .flat_map(|(name, endpoint)| {
                     endpoint.models.values().map(move |model| {
                         let resident = endpoint.resident.get(&model.name);
-                        json!({ "endpoint": name, "model": model, "resident": resident })
+                        json!({
+                            "endpoint": name,
+                            "model": model,
+                            "resident": resident,
+                            "load": view.gateway.load(name, &model.name),
+                            "measured": view.measured.models.get(&model.name),
+                        })
                     })
                 })
                 .collect();
@@ -68,7 +77,7 @@ pub(super) fn models(context: &mut Context, asked: &Model) -> Result<(), Report>
             Ok(())
         }
         Model::List(_) => {
-            let rows = show::models(&catalogue);
+            let rows = figures::models(&view);
             if rows.len() == 1 {
                 context
                     .out
@@ -78,12 +87,13 @@ pub(super) fn models(context: &mut Context, asked: &Model) -> Result<(), Report>
             }
             Ok(())
         }
-        Model::Show { name, json } => one(context, &catalogue, name, *json),
+        Model::Show { name, json } => one(context, &view, name, *json),
     }
 }
 
-fn one(context: &mut Context, all: &Catalogue, name: &str, json: bool) -> Result<(), Report> {
+fn one(context: &mut Context, view: &View, name: &str, json: bool) -> Result<(), Report> {
     let wanted = ModelName::new(name);
+    let all = &view.catalogue;
     let found: Vec<_> = all
         .endpoints
         .iter()
@@ -111,13 +121,20 @@ fn one(context: &mut Context, all: &Catalogue, name: &str, json: bool) -> Result
     if json {
         let rows: Vec<_> = found
             .iter()
-            .map(|(endpoint, model)| json!({ "endpoint": endpoint, "model": model }))
+            .map(|(endpoint, model)| {
+                json!({
+                    "endpoint": endpoint,
+                    "model": model,
+                    "load": view.gateway.load(endpoint, &model.name),
+                    "measured": view.measured.models.get(&model.name),
+                })
+            })
             .collect();
         context.out.json(&rows);
         return Ok(());
     }
     for (endpoint, model) in found {
-        show::model(&mut context.out, endpoint.as_str(), model);
+        figures::model(&mut context.out, view, endpoint, model);
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ mod catalogue;
 mod completions;
 mod config;
 mod doctor;
+mod figures;
 mod fit;
 mod man;
 pub mod progress;

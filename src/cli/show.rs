@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 
 use super::output::{Output, bytes};
 use crate::api::wire::{AgentView, Event, SquadEvent, TaskEvent, What};
-use crate::core::catalogue::Catalogue;
 use crate::core::pool::{Forking, PoolReport};
 use crate::core::quota::Usage;
 use crate::core::task::Task;
@@ -47,7 +46,7 @@ pub fn moment(at: Timestamp) -> String {
     }
 }
 
-fn words(parts: &[&str]) -> Vec<String> {
+pub(super) fn words(parts: &[&str]) -> Vec<String> {
     parts.iter().map(|part| (*part).to_owned()).collect()
 }
 
@@ -254,89 +253,6 @@ pub(super) fn usage(usage: Usage) -> String {
         bytes(usage.memory),
         disk.unwrap_or_default()
     )
-}
-
-/// The rows of a list of models.
-pub(super) fn models(catalogue: &Catalogue) -> Vec<Vec<String>> {
-    let mut rows = vec![words(&[
-        "MODEL", "ENDPOINT", "SIZE", "CONTEXT", "LOADED", "CAN",
-    ])];
-    for (name, endpoint) in &catalogue.endpoints {
-        rows.extend(endpoint.models.values().map(|model| {
-            let loaded = endpoint.resident.get(&model.name).map(|resident| {
-                format!(
-                    "{} of it on the GPU",
-                    percent(resident.size_vram, resident.size)
-                )
-            });
-            let can = model.capabilities.iter().cloned().map(String::from);
-            vec![
-                model.name.to_string(),
-                name.to_string(),
-                format!("{} {}", model.parameter_size, model.quantisation),
-                model
-                    .context_length
-                    .map(|tokens| tokens.to_string())
-                    .unwrap_or_default(),
-                loaded.unwrap_or_default(),
-                can.collect::<Vec<_>>().join(", "),
-            ]
-        }));
-    }
-    rows
-}
-
-fn percent(part: u64, whole: u64) -> String {
-    let whole = whole.max(1);
-    format!("{} %", part.saturating_mul(100) / whole)
-}
-
-/// One model on one endpoint.
-pub(super) fn model(out: &mut Output, endpoint: &str, model: &crate::core::model::Model) {
-    out.line(&format!("{} on {endpoint}", model.name));
-    let can: Vec<_> = model
-        .capabilities
-        .iter()
-        .cloned()
-        .map(String::from)
-        .collect();
-    out.table(&[
-        vec!["  digest".into(), model.digest.clone()],
-        vec!["  family".into(), model.family.clone()],
-        vec!["  parameters".into(), model.parameter_size.clone()],
-        vec!["  quantisation".into(), model.quantisation.clone()],
-        vec!["  on disk".into(), bytes(model.size)],
-        vec![
-            "  context".into(),
-            model
-                .context_length
-                .map_or("unknown".into(), |tokens| tokens.to_string()),
-        ],
-        vec!["  can".into(), can.join(", ")],
-    ]);
-}
-
-/// The rows of a list of endpoints.
-pub(super) fn endpoints(catalogue: &Catalogue) -> Vec<Vec<String>> {
-    use crate::core::endpoint::EndpointHealth;
-    let mut rows = vec![words(&[
-        "ENDPOINT", "ADDRESS", "VERSION", "MODELS", "LOADED", "HEALTH",
-    ])];
-    rows.extend(catalogue.endpoints.iter().map(|(name, endpoint)| {
-        let loaded: Vec<_> = endpoint.resident.keys().map(ToString::to_string).collect();
-        vec![
-            name.to_string(),
-            endpoint.url.clone(),
-            endpoint.version.clone().unwrap_or_default(),
-            endpoint.models.len().to_string(),
-            loaded.join(", "),
-            match &endpoint.health {
-                EndpointHealth::Ok => "ok".into(),
-                EndpointHealth::Unknown { why } => format!("unknown: {why}"),
-            },
-        ]
-    }));
-    rows
 }
 
 /// One line of a task's history.

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::args::{Clean, Json, Stop};
 use super::client::{CallError, block_on};
 use super::context::Context;
+use super::figures;
 use super::output::bytes;
 use super::report::Report;
 use super::show;
@@ -40,7 +41,7 @@ pub(super) fn status(context: &mut Context, json: Json) -> Result<(), Report> {
     context.out.line(&format!("tasks      {counts}\n"));
     context.out.table(&show::agents(&view.agents));
     context.out.line("");
-    context.out.table(&show::endpoints(&view.catalogue));
+    context.out.table(&figures::endpoints(&view));
     Ok(())
 }
 
@@ -61,6 +62,9 @@ fn head(context: &mut Context, view: &View) {
     context
         .out
         .line(&format!("pool       {}", show::pool(&view.pool)));
+    for row in figures::gateway(view) {
+        context.out.line(&row);
+    }
     if let Some(fault) = &view.store_fault {
         context.out.line(&format!("store      {fault}"));
     }

@@ -110,3 +110,105 @@ pub enum BreakerState {
         retry_ms: u64,
     },
 }
+
+impl GatewayReport {
+    /// What the gateway says of a model on an endpoint.
+    pub fn load(&self, endpoint: &EndpointName, model: &ModelName) -> Option<&ModelLoad> {
+        self.endpoints.get(endpoint)?.models.get(model)
+    }
+
+    /// `3 swaps in 45 s, 9 avoided, 120 s saved`
+    pub fn swaps_in_words(&self) -> String {
+        let seconds = |millis: u64| millis.div_ceil(1_000);
+        format!(
+            "{} swaps in {} s, {} avoided, {} s saved",
+            self.swaps,
+            seconds(self.swap_ms),
+            self.swaps_avoided,
+            seconds(self.avoided_ms)
+        )
+    }
+}
+
+impl EndpointLoad {
+    /// Requests that are served and that wait there.
+    pub fn requests(&self) -> (u32, u32) {
+        self.models
+            .values()
+            .fold((0, 0), |(running, queued), load| {
+                (running + load.running, queued + load.queued)
+            })
+    }
+}
+
+impl ModelLoad {
+    /// `busy 2/4, 3 queued`
+    pub fn words(&self) -> String {
+        let running = if self.running > 0 && self.slots > 0 {
+            format!(" {}/{}", self.running, self.slots)
+        } else {
+            String::new()
+        };
+        let queued = if self.queued > 0 {
+            format!(", {} queued", self.queued)
+        } else {
+            String::new()
+        };
+        format!("{}{running}{queued}", self.state.as_str())
+    }
+}
+
+impl RunnerState {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Installed => "installed",
+            Self::Loading => "loading",
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Unloading => "unloading",
+        }
+    }
+}
+
+impl BreakerState {
+    /// What it keeps from passing, if it does.
+    pub fn words(&self) -> Option<String> {
+        match self {
+            Self::Closed => None,
+            Self::HalfOpen => Some("breaker half open: one request tries".into()),
+            Self::Open { why, retry_ms } => Some(format!(
+                "breaker open, tried in {} s: {why}",
+                retry_ms.div_ceil(1_000)
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_is_said_with_what_runs_and_what_waits() {
+        let mut load = ModelLoad {
+            slots: 4,
+            ..ModelLoad::default()
+        };
+        assert_eq!(load.words(), "installed");
+        load.state = RunnerState::Busy;
+        load.running = 2;
+        load.queued = 3;
+        assert_eq!(load.words(), "busy 2/4, 3 queued");
+    }
+
+    #[test]
+    fn an_open_breaker_says_why_and_until_when() {
+        let open = BreakerState::Open {
+            why: "refused".into(),
+            retry_ms: 7_100,
+        };
+        assert_eq!(open.words().unwrap(), "breaker open, tried in 8 s: refused");
+        assert_eq!(BreakerState::Closed.words(), None);
+    }
+}
