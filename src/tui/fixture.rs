@@ -9,7 +9,9 @@ use crate::core::agent::{AgentReport, AgentState, Question, Why};
 use crate::core::catalogue::Catalogue;
 use crate::core::endpoint::{Endpoint, EndpointHealth};
 use crate::core::event::{Actor, Event, SquadEvent, TaskEvent, What};
+use crate::core::measurement::{Figures, MeasurementReport, Quantiles};
 use crate::core::model::{Model as Language, ModelName, Residency};
+use crate::core::runners::{BreakerState, EndpointLoad, GatewayReport, ModelLoad, RunnerState};
 use crate::core::settings::UiSettings;
 use crate::core::task::{Attempt, Blocked, Priority, Task, TaskSpec, TaskState};
 use crate::core::verify::{VerifyOutcome, VerifyReport, VerifyRun};
@@ -127,6 +129,67 @@ fn catalogue() -> Catalogue {
     };
     Catalogue {
         endpoints: BTreeMap::from([("local".into(), endpoint), ("gpu-2".into(), away)]),
+    }
+}
+
+/// One model works and has a queue, one endpoint is tried again.
+pub(super) fn gateway() -> GatewayReport {
+    let busy = ModelLoad {
+        state: RunnerState::Busy,
+        context: Some(16_384),
+        slots: 4,
+        running: 2,
+        queued: 3,
+        ..ModelLoad::default()
+    };
+    let spilled = ModelLoad {
+        trouble: Some("12 % of the model is not on the GPU".into()),
+        ..ModelLoad::default()
+    };
+    let local = EndpointLoad {
+        models: BTreeMap::from([
+            (ModelName::new("qwen2.5-coder:7b"), busy),
+            (ModelName::new("llama3.1:8b"), spilled),
+        ]),
+        ..EndpointLoad::default()
+    };
+    let away = EndpointLoad {
+        breaker: BreakerState::Open {
+            why: "connection refused".into(),
+            retry_ms: 7_400,
+        },
+        ..EndpointLoad::default()
+    };
+    GatewayReport {
+        endpoints: BTreeMap::from([("local".into(), local), ("gpu-2".into(), away)]),
+        swaps: 3,
+        swap_ms: 45_000,
+        swaps_avoided: 9,
+        avoided_ms: 135_000,
+        ..GatewayReport::default()
+    }
+}
+
+/// What was measured of it.
+pub(super) fn measured() -> MeasurementReport {
+    let quantiles = |p50, p95, p99| Quantiles {
+        count: 40,
+        p50,
+        p95,
+        p99,
+    };
+    let figures = Figures {
+        requests: 40,
+        answered: 40,
+        queue_ms: quantiles(120.0, 4_100.0, 15_000.0),
+        first_token_ms: quantiles(640.0, 5_200.0, 17_000.0),
+        decode_rate: quantiles(38.4, 41.0, 42.0),
+        ..Figures::default()
+    };
+    MeasurementReport {
+        all: figures.clone(),
+        models: BTreeMap::from([(ModelName::new("qwen2.5-coder:7b"), figures)]),
+        ..MeasurementReport::default()
     }
 }
 

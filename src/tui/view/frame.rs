@@ -73,6 +73,10 @@ fn counts(model: &Model) -> Vec<(String, Role)> {
         format!("merged {}", view.count(TaskState::Merged)),
         Role::Text,
     ));
+    let avoided = view.gateway.swaps_avoided;
+    if avoided > 0 {
+        items.push((format!("{avoided} swaps avoided"), Role::Text));
+    }
     items
 }
 

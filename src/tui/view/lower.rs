@@ -9,8 +9,7 @@ use super::super::layout::inner;
 use super::super::model::{Model, Tab};
 use super::super::text::{clock, cut, plain_lines};
 use super::super::theme::Role;
-use super::{parts, task};
-use crate::core::endpoint::{Endpoint, EndpointHealth, EndpointName};
+use super::{parts, runners, task};
 use crate::core::event::{Event, SquadEvent, TaskEvent, What};
 use crate::core::task::{Task, TaskState};
 
@@ -22,7 +21,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let area = inner(area);
     let lines = match model.tab {
         Tab::Queue => queue(model),
-        Tab::Models => models(model),
+        Tab::Models => runners::lines(model),
         Tab::Events => events(model, usize::from(area.height)),
     };
     let width = usize::from(area.width);
@@ -106,52 +105,6 @@ fn queue(model: &Model) -> Vec<(String, Role)> {
             (text, role)
         })
         .collect()
-}
-
-fn models(model: &Model) -> Vec<(String, Role)> {
-    let endpoints = &model.view.catalogue.endpoints;
-    if endpoints.is_empty() {
-        let text = "no endpoint is configured; 'warpsquad doctor' says what to do";
-        return vec![(text.into(), Role::Attention)];
-    }
-    endpoints
-        .iter()
-        .flat_map(|(name, endpoint)| endpoint_lines(name, endpoint))
-        .collect()
-}
-
-fn endpoint_lines(name: &EndpointName, endpoint: &Endpoint) -> Vec<(String, Role)> {
-    let head = match &endpoint.health {
-        EndpointHealth::Ok => (format!("{name}  {}", endpoint.url), Role::Title),
-        EndpointHealth::Unknown { why } => (
-            format!("{name}  {}  unknown: {why}", endpoint.url),
-            Role::Attention,
-        ),
-    };
-    let models = endpoint.models.values().map(|model| {
-        let loaded = endpoint.resident.get(&model.name);
-        let resident = loaded.map_or_else(String::new, |residency| {
-            format!("  loaded, {} in VRAM", gibibytes(residency.size_vram))
-        });
-        let text = format!(
-            "  {:<28} {:>6} {:<8} {:>9}{resident}",
-            model.name.as_str(),
-            model.parameter_size,
-            model.quantisation,
-            gibibytes(model.size)
-        );
-        let role = if loaded.is_some() {
-            Role::Good
-        } else {
-            Role::Text
-        };
-        (text, role)
-    });
-    std::iter::once(head).chain(models).collect()
-}
-
-fn gibibytes(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1u32 << 30))
 }
 
 /// The newest first.

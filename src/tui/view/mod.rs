@@ -11,6 +11,7 @@ mod list;
 mod lower;
 mod palette;
 mod parts;
+mod runners;
 mod task;
 mod terminal;
 

@@ -1,9 +1,11 @@
 //! What a user sees, in three sizes and three states of the squad.
 
+use std::sync::Arc;
+
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-use super::super::fixture::{NOW, alarming, empty, model, normal, screen, task};
+use super::super::fixture::{NOW, alarming, empty, gateway, measured, model, normal, screen, task};
 use super::super::message::Message;
 use super::super::model::{DiffContent, DiffPanel, Model, Row, Tab};
 use super::super::theme::Theme;
@@ -120,6 +122,18 @@ fn the_lower_tabs() {
         let mut model = with_screen(Size::new(120, 40), normal());
         model.tab = tab;
         check(&format!("tab-{}", tab.title()), &model);
+    }
+}
+
+#[test]
+fn the_models_tab_says_who_waits_how_fast_it_is_and_what_keeps_requests_away() {
+    for size in SIZES {
+        let mut view = normal();
+        view.gateway = Arc::new(gateway());
+        view.measured = Arc::new(measured());
+        let mut model = with_screen(size, view);
+        model.tab = Tab::Models;
+        check("gateway", &model);
     }
 }
 

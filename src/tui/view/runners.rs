@@ -1,0 +1,131 @@
+//! The tab of endpoints and models: where a model is, who waits for it, how fast it is, what keeps
+//! requests away.
+
+use super::super::model::Model;
+use super::super::theme::Role;
+use crate::core::endpoint::{Endpoint, EndpointHealth, EndpointName};
+use crate::core::measurement::{Figures, brief, rate};
+use crate::core::model::{Model as Language, Residency};
+use crate::core::runners::{BreakerState, ModelLoad, RunnerState};
+
+pub(super) fn lines(model: &Model) -> Vec<(String, Role)> {
+    let endpoints = &model.view.catalogue.endpoints;
+    if endpoints.is_empty() {
+        let text = "no endpoint is configured; 'warpsquad doctor' says what to do";
+        return vec![(text.into(), Role::Attention)];
+    }
+    let mut lines: Vec<_> = endpoints
+        .iter()
+        .flat_map(|(name, endpoint)| of_endpoint(model, name, endpoint))
+        .collect();
+    if model.view.gateway.swaps > 0 || model.view.gateway.swaps_avoided > 0 {
+        lines.push((model.view.gateway.swaps_in_words(), Role::Faint));
+    }
+    let all = &model.view.measured.all;
+    if let (Some(queued), Some(first)) =
+        (all.queue_ms.words(brief), all.first_token_ms.words(brief))
+    {
+        let text = format!("p50/p95/p99: queued {queued}, first token {first}");
+        lines.push((text, Role::Faint));
+    }
+    lines
+}
+
+fn of_endpoint(model: &Model, name: &EndpointName, endpoint: &Endpoint) -> Vec<(String, Role)> {
+    let mut lines = vec![head(model, name, endpoint)];
+    for language in endpoint.models.values() {
+        let resident = endpoint.resident.get(&language.name);
+        let load = model.view.gateway.load(name, &language.name);
+        let figures = model.view.measured.models.get(&language.name);
+        lines.push(of_model(language, resident, load, figures));
+        lines.extend(load.into_iter().flat_map(troubles));
+    }
+    lines
+}
+
+/// What is wrong comes before where it is: the line may be cut.
+fn head(model: &Model, name: &EndpointName, endpoint: &Endpoint) -> (String, Role) {
+    let load = model.view.gateway.endpoints.get(name);
+    let mut parts = vec![name.to_string()];
+    let mut role = Role::Title;
+    if let EndpointHealth::Unknown { why } = &endpoint.health {
+        parts.push(format!("unknown: {why}"));
+        role = Role::Attention;
+    }
+    if let Some(load) = load {
+        if let Some(words) = load.breaker.words() {
+            parts.push(words);
+            role = of_breaker(&load.breaker);
+        }
+        if load.foreign {
+            parts.push("others use it too".into());
+        }
+        let (running, queued) = load.requests();
+        parts.push(format!("{running} running, {queued} queued"));
+    }
+    parts.push(endpoint.url.clone());
+    (parts.join("  "), role)
+}
+
+fn of_breaker(breaker: &BreakerState) -> Role {
+    match breaker {
+        BreakerState::Closed => Role::Title,
+        BreakerState::HalfOpen => Role::Attention,
+        BreakerState::Open { .. } => Role::Bad,
+    }
+}
+
+fn of_model(
+    language: &Language,
+    resident: Option<&Residency>,
+    load: Option<&ModelLoad>,
+    figures: Option<&Figures>,
+) -> (String, Role) {
+    let state = match (load, resident) {
+        (Some(load), _) => load.words(),
+        (None, Some(_)) => "loaded".into(),
+        (None, None) => String::new(),
+    };
+    let text = format!(
+        "  {:<20} {:<18} {}",
+        language.name.as_str(),
+        state,
+        speed(figures).unwrap_or_else(|| size(language, resident))
+    );
+    let role = match (load.map(|load| load.state), resident) {
+        (Some(RunnerState::Busy | RunnerState::Loading | RunnerState::Unloading), _) => {
+            Role::Working
+        }
+        (Some(RunnerState::Idle), _) | (None | Some(RunnerState::Installed), Some(_)) => Role::Good,
+        (None | Some(RunnerState::Installed), None) => Role::Text,
+    };
+    (text, role)
+}
+
+/// Tokens a second, and how long the first one takes; none before anything was measured.
+fn speed(figures: Option<&Figures>) -> Option<String> {
+    let figures = figures?;
+    let first = figures.first_token_ms.words(brief)?;
+    let decode = figures.decode_rate;
+    let decode = (decode.count > 0).then(|| format!("{}/s", rate(decode.p50)));
+    Some(format!("{:>6} {first:>14}", decode.unwrap_or_default()))
+}
+
+fn size(language: &Language, resident: Option<&Residency>) -> String {
+    let bytes = resident.map_or(language.size, |resident| resident.size_vram);
+    format!(
+        "{} {}  {:.1} GiB",
+        language.parameter_size,
+        language.quantisation,
+        bytes as f64 / f64::from(1u32 << 30)
+    )
+}
+
+fn troubles(load: &ModelLoad) -> Vec<(String, Role)> {
+    let trouble = load.trouble.clone().map(|what| (what, Role::Attention));
+    let breaker = load.breaker.words();
+    let breaker = breaker.map(|words| (words, of_breaker(&load.breaker)));
+    let both = trouble.into_iter().chain(breaker);
+    both.map(|(text, role)| (format!("    {text}"), role))
+        .collect()
+}
