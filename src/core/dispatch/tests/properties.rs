@@ -142,7 +142,7 @@ fn batch(plan: &Plan) -> Duration {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     /// The rig checks besides, at every order: the model is there, nothing is admitted to one that
     /// goes, slots and room are kept, a client's order is kept, there is one load at a time.
