@@ -10,6 +10,8 @@ use crate::core::served::{Outcome as Ending, Served};
 use super::outcome::Outcome;
 use super::workload::{Machine, Script, Since, Step, Workload};
 
+/// Arrivals are logged in whole milliseconds: what overlaps by less has not overlapped.
+const ROUNDING: Duration = Duration::from_millis(2);
 /// A load, where the log has none: 10 to 30 s are typical.
 const LOAD: Duration = Duration::from_secs(15);
 
@@ -163,9 +165,15 @@ impl Log {
             .filter(|served| served.endpoint == *endpoint)
         {
             let came = self.arrival(served);
-            let changes = changes.entry(&served.model).or_default();
-            changes.push((came + micros(served.queue_us), 1));
-            changes.push((came + micros(served.total_us), -1));
+            let (begin, end) = (
+                came + micros(served.queue_us),
+                came + micros(served.total_us),
+            );
+            let end = end.saturating_sub(ROUNDING);
+            if begin < end {
+                let changes = changes.entry(&served.model).or_default();
+                changes.extend([(begin, 1), (end, -1)]);
+            }
         }
         let most = changes.into_values().map(|mut changes| {
             // An end at the moment of a beginning makes room for it.
@@ -348,6 +356,14 @@ mod tests {
             (quantum.answers(), fifo.answers(), unpinned.answers()),
             (12, 12, 12)
         );
+    }
+
+    #[test]
+    fn one_after_the_other_is_one_slot_although_arrivals_are_rounded_down() {
+        let mut second = served("y", "a", [1, 9, 19], "null");
+        second.queue_us -= 900;
+        let log = Log::new(vec![served("x", "a", [0, 0, 10], "null"), second]);
+        assert_eq!(log.workload(Machines::default()).machines[0].slots, 1);
     }
 
     #[test]
