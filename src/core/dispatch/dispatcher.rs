@@ -278,10 +278,7 @@ impl Dispatcher {
         let coming = trial.map(|change| self.lanes[change.target].size);
         for at in 0..self.lanes.len() {
             let lane = &self.lanes[at];
-            let is_listed = |line: &Listed| {
-                line.model == lane.runner.model
-                    && (line.context == 0 || line.context == lane.runner.context)
-            };
+            let is_listed = |line: &Listed| lane.is_listed_as(line);
             if lane.runner.endpoint != *endpoint
                 || lane.state != State::Resident
                 || !lane.running.is_empty()
@@ -368,6 +365,7 @@ impl Dispatcher {
             lane.epoch = self.epochs;
             lane.begin_batch(now);
             lane.expires_at = None;
+            lane.listed = None;
         }
     }
 
@@ -408,16 +406,18 @@ impl Dispatcher {
             State::Installed | State::Loading | State::Unloading => {}
             State::Resident => lane.size = line.size_vram.max(1),
         }
+        let lane = &mut self.lanes[at];
+        if lane.state == State::Resident {
+            lane.listed = Some(line.context);
+        }
     }
 
     fn listed_lane(&mut self, endpoint: &EndpointName, line: &Listed) -> usize {
-        let known = self.lanes.iter().position(|lane| {
-            lane.runner.endpoint == *endpoint
-                && lane.runner.model == line.model
-                && (line.context == 0 || lane.runner.context == line.context)
-                && (line.context != 0 || lane.state != State::Installed)
+        let here = |lane: &Lane| lane.runner.endpoint == *endpoint;
+        let loaded = self.lanes.iter().position(|lane| {
+            here(lane) && lane.state != State::Installed && lane.is_listed_as(line)
         });
-        known.unwrap_or_else(|| {
+        loaded.unwrap_or_else(|| {
             self.lane(&Runner {
                 endpoint: endpoint.clone(),
                 model: line.model.clone(),

@@ -12,7 +12,7 @@ use crate::core::Timestamp;
 use crate::core::served::Swap;
 use crate::core::task::Priority;
 
-use super::ask::{Ask, Focus, Moment, RequestId, Runner};
+use super::ask::{Ask, Focus, Listed, Moment, RequestId, Runner};
 use super::slots::Slots;
 
 /// The most that a predicted service counts in virtual time, so that a wrong prediction delays a
@@ -79,6 +79,9 @@ pub(super) struct Lane {
     pub(super) dead: bool,
     pub(super) stuck_since: Option<Moment>,
     pub(super) expires_at: Option<Timestamp>,
+    /// The context that it is listed with since its load. An endpoint may give a model less than
+    /// was asked for, and is then not asked to load it again and again.
+    pub(super) listed: Option<u32>,
     /// We have used it since it was last listed, so its expiry may have moved by us.
     pub(super) touched: bool,
     pub(super) foreign_until: Option<Moment>,
@@ -113,6 +116,7 @@ impl Lane {
             dead: false,
             stuck_since: None,
             expires_at: None,
+            listed: None,
             touched: false,
             foreign_until: None,
             shadow: 0,
@@ -132,6 +136,13 @@ impl Lane {
     pub(super) fn begin_batch(&mut self, now: Moment) {
         self.batch_since = now;
         self.idle_since = now;
+    }
+
+    /// Whether this runner may be what its endpoint lists.
+    pub(super) fn is_listed_as(&self, line: &Listed) -> bool {
+        let is_new = self.state != State::Installed && self.listed.is_none();
+        let context = self.listed.unwrap_or(self.runner.context);
+        self.runner.model == line.model && (is_new || line.context == 0 || line.context == context)
     }
 
     pub(super) fn queued(&self) -> usize {

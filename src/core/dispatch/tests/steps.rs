@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use crate::core::Timestamp;
 use crate::core::dispatch::*;
 use crate::core::endpoint::EndpointName;
 use crate::core::model::ModelName;
 use crate::core::task::Priority;
 
-fn secs(seconds: u64) -> Moment {
+use super::residency::listed;
+
+pub(super) fn secs(seconds: u64) -> Moment {
     Duration::from_secs(seconds)
 }
 
-fn runner(model: &str) -> Runner {
+pub(super) fn runner(model: &str) -> Runner {
     Runner {
         endpoint: EndpointName::from("gpu"),
         model: ModelName::new(model),
@@ -20,7 +21,7 @@ fn runner(model: &str) -> Runner {
     }
 }
 
-fn ask(id: u64, client: &str, model: &str) -> Ask {
+pub(super) fn ask(id: u64, client: &str, model: &str) -> Ask {
     Ask {
         id: RequestId(id),
         client: client.to_owned(),
@@ -33,7 +34,7 @@ fn ask(id: u64, client: &str, model: &str) -> Ask {
 }
 
 /// Room for one model of 10 bytes, one slot, a swap of 15 seconds.
-fn single() -> Dispatcher {
+pub(super) fn single() -> Dispatcher {
     let settings = DispatchSettings {
         swap: secs(15),
         ..DispatchSettings::default()
@@ -41,20 +42,20 @@ fn single() -> Dispatcher {
     Dispatcher::new(settings, &[(EndpointName::from("gpu"), Some(1), Some(15))])
 }
 
-fn load(model: &str) -> Order {
+pub(super) fn load(model: &str) -> Order {
     Order::Load {
         runner: runner(model),
         beside: 0,
     }
 }
 
-fn unload(model: &str) -> Order {
+pub(super) fn unload(model: &str) -> Order {
     Order::Unload {
         runner: runner(model),
     }
 }
 
-fn admitted(orders: &[Order]) -> Vec<u64> {
+pub(super) fn admitted(orders: &[Order]) -> Vec<u64> {
     let admitted = orders.iter().filter_map(|order| match order {
         Order::Admit { id, .. } => Some(id.0),
         Order::Load { .. } | Order::Unload { .. } => None,
@@ -63,7 +64,7 @@ fn admitted(orders: &[Order]) -> Vec<u64> {
 }
 
 /// `a` loaded at 0 s.
-fn with_a() -> Dispatcher {
+pub(super) fn with_a() -> Dispatcher {
     let mut gpu = single();
     gpu.loaded(&runner("a"), 10, secs(14), secs(0));
     gpu
@@ -331,135 +332,6 @@ fn an_unload_that_is_stuck_lets_the_model_be_served_and_is_tried_again() {
     assert_eq!(gpu.orders(secs(20)), []);
     assert_eq!(gpu.deadline(), Some(secs(42)));
     assert_eq!(gpu.orders(secs(42)), [unload("a")]);
-}
-
-fn listed(model: &str, expires_at: u64) -> Listed {
-    Listed {
-        model: ModelName::new(model),
-        context: 8192,
-        size: 10,
-        size_vram: 10,
-        expires_at: Timestamp(expires_at),
-    }
-}
-
-#[test]
-fn what_somebody_else_has_unloaded_is_loaded_again_with_another_epoch() {
-    let mut gpu = with_a();
-    gpu.submit(ask(1, "x", "a"), secs(0));
-    let first = gpu.orders(secs(0));
-    gpu.finished(RequestId(1), None, secs(1));
-    gpu.seen(&EndpointName::from("gpu"), &[], secs(2));
-    gpu.submit(ask(2, "x", "a"), secs(3));
-    assert_eq!(gpu.orders(secs(3)), [load("a")]);
-    gpu.loaded(&runner("a"), 10, secs(5), secs(8));
-    let second = gpu.orders(secs(8));
-    let epoch = |orders: &[Order]| match orders {
-        [Order::Admit { epoch, .. }] => *epoch,
-        other => panic!("{other:?}"),
-    };
-    assert!(epoch(&second) > epoch(&first));
-}
-
-#[test]
-fn traffic_of_others_is_noticed_by_an_expiry_that_moves_without_us() {
-    let gpu_name = EndpointName::from("gpu");
-    let mut gpu = with_a();
-    let foreign = |gpu: &Dispatcher, at| gpu.load(at).endpoints[&EndpointName::from("gpu")].foreign;
-    gpu.seen(&gpu_name, &[listed("a", 1000)], secs(1));
-    gpu.submit(ask(1, "x", "a"), secs(2));
-    gpu.orders(secs(2));
-    gpu.finished(RequestId(1), None, secs(3));
-    gpu.seen(&gpu_name, &[listed("a", 3000)], secs(4));
-    assert!(!foreign(&gpu, secs(4)), "we have moved it");
-    gpu.seen(&gpu_name, &[listed("a", 3000)], secs(6));
-    gpu.seen(&gpu_name, &[listed("a", 7000)], secs(8));
-    assert!(foreign(&gpu, secs(8)));
-    assert!(!foreign(&gpu, secs(80)), "noticed within the last minute");
-}
-
-/// Nobody has said how much memory there is.
-fn unknown() -> Dispatcher {
-    let settings = DispatchSettings {
-        swap: secs(15),
-        ..DispatchSettings::default()
-    };
-    let mut gpu = Dispatcher::new(settings, &[(EndpointName::from("gpu"), Some(1), None)]);
-    gpu.loaded(&runner("a"), 10, secs(14), secs(0));
-    gpu.submit(ask(1, "x", "b"), secs(2));
-    let orders = gpu.orders(secs(2));
-    assert_eq!(
-        orders,
-        [Order::Load {
-            runner: runner("b"),
-            beside: 1
-        }],
-        "tried, nothing unloaded"
-    );
-    gpu.submit(ask(2, "y", "a"), secs(3));
-    assert_eq!(gpu.orders(secs(3)), [], "a may be pushed out");
-    gpu.loaded(&runner("b"), 10, secs(14), secs(17));
-    assert_eq!(admitted(&gpu.orders(secs(17))), [1]);
-    gpu
-}
-
-#[test]
-fn what_is_seen_in_memory_together_fits() {
-    let mut gpu = unknown();
-    let both = [listed("a", 1), listed("b", 1)];
-    gpu.seen(&EndpointName::from("gpu"), &both, secs(18));
-    assert_eq!(admitted(&gpu.orders(secs(18))), [2]);
-}
-
-#[test]
-fn what_has_pushed_something_out_does_not_fit() {
-    let mut gpu = unknown();
-    gpu.seen(&EndpointName::from("gpu"), &[listed("b", 1)], secs(18));
-    assert_eq!(gpu.orders(secs(18)), [], "1 runs");
-    gpu.finished(RequestId(1), None, secs(20));
-    gpu.orders(secs(20));
-    assert_eq!(
-        gpu.orders(secs(22)),
-        [unload("b")],
-        "a does not fit beside b"
-    );
-}
-
-#[test]
-fn what_is_pushed_out_while_its_successor_loads_does_not_fit_either() {
-    let mut gpu = single();
-    gpu.set_room(None);
-    gpu.loaded(&runner("a"), 10, secs(14), secs(0));
-    gpu.submit(ask(1, "x", "b"), secs(2));
-    gpu.orders(secs(2));
-    gpu.seen(&EndpointName::from("gpu"), &[], secs(5));
-    gpu.loaded(&runner("b"), 10, secs(14), secs(17));
-    let orders = gpu.orders(secs(17));
-    let [
-        Order::Admit {
-            swap: Some(swap), ..
-        },
-    ] = orders.as_slice()
-    else {
-        panic!("{orders:?}");
-    };
-    assert_eq!(swap.evicted, Some(ModelName::new("a")));
-    gpu.finished(RequestId(1), None, secs(18));
-    gpu.submit(ask(2, "y", "a"), secs(18));
-    gpu.orders(secs(18));
-    assert_eq!(gpu.orders(secs(20)), [unload("b")]);
-}
-
-#[test]
-fn a_model_that_somebody_else_uses_has_its_quantum() {
-    let gpu_name = EndpointName::from("gpu");
-    let mut gpu = single();
-    gpu.seen(&gpu_name, &[listed("a", 1000)], secs(1));
-    gpu.seen(&gpu_name, &[listed("a", 5000)], secs(5));
-    gpu.submit(ask(1, "x", "b"), secs(6));
-    assert_eq!(gpu.orders(secs(10)), []);
-    assert_eq!(gpu.deadline(), Some(secs(46)), "45 s after it was found");
-    assert_eq!(gpu.orders(secs(46)), [unload("a")]);
 }
 
 #[test]
