@@ -81,56 +81,95 @@ async fn every_scenario_that_comes_along_shows_what_it_is_for() {
     }
 }
 
-/// Real sockets and real time, but nothing here depends on how long anything takes.
-#[tokio::test]
-async fn the_listener_goes_and_comes_back_on_the_same_port() {
-    let rest =
-        "[[fault]]\nkind = \"down\"\nprompt = \"fall\"\nafter = 3\nduration = \"6s\"\ntimes = 1\n";
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let shutdown = tokio_util::sync::CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(serve(
-        listener,
-        scenario("time_scale = 20.0", rest),
-        shutdown.clone(),
-    ));
-    let asked = async |host: &str, prompt: &str| -> std::io::Result<String> {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let mut stream = tokio::net::TcpStream::connect(address).await?;
-        let body = json!({"model": "m:1b", "messages": [{"role": "user", "content": prompt}], "options": {"num_predict": 5}});
-        let body = body.to_string();
-        let head = format!(
-            "POST /api/chat HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-            body.len()
+/// A server with a listener, which goes for so long when a prompt says "fall".
+struct Listening {
+    address: std::net::SocketAddr,
+    shutdown: tokio_util::sync::CancellationToken,
+    tasks: JoinSet<std::io::Result<()>>,
+}
+
+impl Listening {
+    fn start(gone_for: &str) -> Self {
+        let rest = format!(
+            "[[fault]]\nkind = \"down\"\nprompt = \"fall\"\nafter = 3\nduration = \"{gone_for}\"\n"
         );
-        stream.write_all(format!("{head}{body}").as_bytes()).await?;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let scenario = scenario("time_scale = 20.0", &rest);
+        tasks.spawn(serve(listener, scenario, shutdown.clone()));
+        Self {
+            address,
+            shutdown,
+            tasks,
+        }
+    }
+
+    async fn asked(&self, host: &str, prompt: &str) -> std::io::Result<String> {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = tokio::net::TcpStream::connect(self.address).await?;
+        let body = chat(prompt, 5).to_string();
+        let length = body.len();
+        let head = format!(
+            "POST /api/chat HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}"
+        );
+        let request = format!("{head}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).await?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await?;
         Ok(text)
-    };
-    let cut = asked("localhost", "fall").await.unwrap();
-    assert!(
-        cut.contains("\"done\":false") && !cut.contains("\"done\":true"),
-        "{cut}"
-    );
-    let mut refusals = 0;
+    }
+
+    /// The answer that the server's end cuts.
+    async fn fall(&self) {
+        let cut = self.asked("localhost", "fall").await.unwrap();
+        let has = |text: &str| cut.contains(text);
+        assert!(has("\"done\":false") && !has("\"done\":true"), "{cut}");
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.tasks.join_all().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_refuses_connections() {
+    let server = Listening::start("30days");
+    server.fall().await;
+    let refused = server.asked("localhost", "hello").await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_comes_back_on_its_port_without_its_models() {
+    let server = Listening::start("2s");
+    server.fall().await;
     let answer = loop {
-        match asked("127.0.0.1:11434", "hello").await {
+        match server.asked("127.0.0.1:11434", "hello").await {
             Ok(answer) => break answer,
-            Err(error) => {
-                assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
-                refusals += 1;
-                sleep(Duration::from_millis(20)).await;
-            }
+            Err(_still_gone) => sleep(Duration::from_millis(20)).await,
         }
     };
+    let last = answer
+        .lines()
+        .find(|line| line.contains("\"done\":true"))
+        .unwrap();
+    let last: Value = serde_json::from_str(last).unwrap();
+    // The load of five seconds, twenty times faster.
     assert!(
-        refusals > 0 && answer.contains("\"done\":true"),
-        "{refusals}: {answer}"
+        last["load_duration"].as_u64().unwrap() >= 250_000_000,
+        "{last}"
     );
-    let foreign = asked("example.com", "hello").await.unwrap();
-    assert!(foreign.starts_with("HTTP/1.1 403 "), "{foreign}");
-    shutdown.cancel();
-    tasks.join_all().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_on_a_loopback_address_does_not_answer_foreign_names() {
+    let server = Listening::start("1s");
+    let answer = server.asked("example.com", "hello").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    server.stop().await;
 }
