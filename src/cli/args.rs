@@ -68,7 +68,7 @@ pub enum Command {
     /// Install or check the private Aider.
     Setup(Setup),
     /// Check everything that a squad needs, each finding with its remedy.
-    Doctor(Json),
+    Doctor(Doctor),
     /// Submit, follow and settle tasks.
     #[command(subcommand)]
     Task(Task),
@@ -170,6 +170,23 @@ pub struct Setup {
     /// Only say whether the installation is complete.
     #[arg(long)]
     pub check: bool,
+}
+
+/// `doctor`
+#[derive(Debug, Clone, Args)]
+pub struct Doctor {
+    /// Measure how fast a model is with 1, 2, 4 and 8 streams instead; occupies its GPU.
+    #[arg(long)]
+    pub measure: bool,
+    /// Model to measure [default: the one that tasks get].
+    #[arg(long, requires = "measure")]
+    pub model: Option<String>,
+    /// Endpoint to measure [default: the one that has the model].
+    #[arg(long, requires = "measure", value_name = "NAME")]
+    pub endpoint: Option<String>,
+    /// Print one JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What a task can be given on the command line.

@@ -95,7 +95,7 @@ fn run(
         Command::Run(options) => progress::run(context, &options),
         Command::Demo(options) => (programs.demo)(context, &options),
         Command::Setup(options) => setup::run(context, options).map(done),
-        Command::Doctor(options) => doctor::run(context, options),
+        Command::Doctor(options) => doctor::run(context, &options),
         Command::Task(asked) => task::run(context, &asked),
         Command::Template(asked) => template::run(context, &asked).map(done),
         Command::Agent(asked) => agent::run(context, &asked).map(done),

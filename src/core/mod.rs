@@ -16,6 +16,7 @@ pub mod failure;
 pub mod health;
 pub mod ids;
 pub mod measurement;
+pub mod measure;
 pub mod medic;
 pub mod model;
 pub mod pool;

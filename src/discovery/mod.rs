@@ -8,7 +8,9 @@
 //! Architecture invariant: decides nothing; reports go to whoever owns the catalogue.
 
 mod look;
+mod measure;
 mod watch;
 
 pub use look::Looker;
+pub use measure::{MeasureError, Subject, measure};
 pub use watch::{Controls, Discovery, EndpointReport, Pace};

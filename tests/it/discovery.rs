@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 use warpsquad::core::endpoint::EndpointHealth;
 use warpsquad::core::model::ModelName;
 use warpsquad::core::settings::{DiscoverySettings, EndpointSettings};
-use warpsquad::discovery::{Controls, Discovery, EndpointReport, Pace};
+use warpsquad::discovery::{
+    Controls, Discovery, EndpointReport, MeasureError, Pace, Subject, measure,
+};
 use warpsquad::ollama::wire::{ChatRequest, Message};
 use warpsquad::ollama::{Client, OllamaError};
 use warpsquad::simulator::{Scenario, serve};
@@ -241,5 +243,51 @@ async fn every_fault_shows_as_what_it_is() {
     assert!(told("thoughts").await.starts_with("??"));
     let missing = client.chat(&chat("none:1b", "x"), LIMIT).await.unwrap_err();
     assert!(matches!(missing, OllamaError::NotFound { .. }), "{missing}");
+    simulated.stop().await;
+}
+
+fn subject(simulated: &Simulated, model: &str) -> Subject {
+    Subject {
+        endpoint: "local".into(),
+        url: simulated.url.clone(),
+        model: model.into(),
+        context: 8_192,
+        thinks: false,
+    }
+}
+
+#[tokio::test]
+async fn a_measurement_tries_one_to_eight_streams_and_leaves_the_model_as_it_was_asked_for() {
+    let quick = "[[model]]\nname = \"quick:1b\"\nsize = \"1GB\"\nparameters = \"1B\"\n\
+                 voice = \"endless\"\nrate = 2000.0\nprefill = 100000.0\nload_time = \"10ms\"";
+    let simulated = Simulated::start(quick);
+    let mut told = Vec::new();
+    let subject = subject(&simulated, "quick:1b");
+    let measured = measure(&subject, |level| told.push(level.streams))
+        .await
+        .unwrap();
+    assert_eq!(told, [1, 2, 4, 8]);
+    assert!(
+        measured.levels.iter().all(|level| level.rate > 0.0),
+        "{measured:?}"
+    );
+    assert!(measured.load_ms.is_some() && measured.prefill.is_some());
+    assert!(measured.knee.is_some() && measured.slots.is_some());
+    let client = Client::new(&simulated.url, LIMIT).unwrap();
+    let running = client.running().await.unwrap();
+    assert_eq!(running.models[0].context_length, Some(8_192));
+    simulated.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_installed_is_not_measured() {
+    let simulated = Simulated::start("");
+    let error = measure(&subject(&simulated, "none:1b"), |_| {})
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, MeasureError::Endpoint(OllamaError::NotFound { .. })),
+        "{error}"
+    );
     simulated.stop().await;
 }

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::finding::{Finding, Status};
-use super::{fit, machine, ollama, settings};
-use crate::cli::args::Json;
+use super::{fit, machine, measure, ollama, settings};
+use crate::cli::args::Doctor;
 use crate::cli::client::block_on;
 use crate::cli::context::Context;
 use crate::cli::dispatch::Exit;
@@ -12,7 +12,10 @@ use crate::cli::report::{Kind, Report};
 use crate::config::load;
 use crate::core::settings::Settings;
 
-pub(in crate::cli) fn run(context: &mut Context, options: Json) -> Result<Exit, Report> {
+pub(in crate::cli) fn run(context: &mut Context, options: &Doctor) -> Result<Exit, Report> {
+    if options.measure {
+        return measure::run(context, options);
+    }
     let findings = look(context)?;
     let errors = findings
         .iter()

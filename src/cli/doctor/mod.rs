@@ -2,12 +2,13 @@
 //!
 //! [`finding`] is what a check says, [`machine`] looks at this machine, [`ollama`] at the
 //! configured endpoints, [`settings`] at what Ollama's own settings allow and [`fit`] at what
-//! their GPUs hold.
+//! their GPUs hold. [`measure`] measures instead, when that is asked for.
 
 mod checks;
 mod finding;
 mod fit;
 mod machine;
+mod measure;
 mod ollama;
 mod settings;
 
