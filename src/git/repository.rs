@@ -194,7 +194,7 @@ async fn identity(git: &Git, dir: &Path) -> Result<Identity, GitError> {
     let fields = output.fields();
     let value = |key: &str| {
         let all = fields.iter().filter_map(|field| field.split_once('\n'));
-        let last = all.filter(|(name, _)| *name == key).last();
+        let last = all.filter(|(name, _)| *name == key).next_back();
         last.map(|(_, value)| value.to_owned())
             .filter(|value| !value.trim().is_empty())
     };

@@ -67,7 +67,7 @@ async fn what_another_task_would_find_keeps_a_checkout_from_being_used_again() {
     type Leave = fn(&Sandbox, &Path);
     let leftovers: [(&str, Leave); 5] = [
         ("an ignored file", |_, dir| {
-            write_in(dir, "build/out.o", "x")
+            write_in(dir, "build/out.o", "x");
         }),
         ("a hidden change", |sandbox, dir| {
             sandbox.git_in(dir, &["update-index", "--assume-unchanged", "a.txt"]);
