@@ -18,6 +18,9 @@ use crate::git::Repository;
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// After a task took one: a hand-over takes some tenths of a second on a machine that is busy.
+const REST: Duration = Duration::from_secs(1);
+
 /// How far a spare is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -55,6 +58,8 @@ pub(super) struct Table {
     pub(super) parked: Vec<(PathBuf, PathBuf)>,
     /// Those that are on their way there.
     pub(super) parking: usize,
+    /// When a task took one last.
+    taken: Option<Instant>,
     failures: Vec<(Binding, u32, Instant)>,
     made: u64,
 }
@@ -116,6 +121,19 @@ impl Table {
         };
         self.spares.insert(job.clone(), spare);
         job
+    }
+
+    /// A task has taken a spare. Where one follows the other, spares are made half of the time.
+    pub(super) fn rest(&mut self) {
+        if self.taken.is_none_or(|taken| taken.elapsed() > 2 * REST) {
+            self.taken = Some(Instant::now());
+        }
+    }
+
+    /// Until when nothing is made: whoever has just taken a spare needs the machine more.
+    pub(super) fn rests_until(&self) -> Option<Instant> {
+        let until = self.taken.map(|taken| taken + REST);
+        until.filter(|until| *until > Instant::now())
     }
 
     /// Takes a parked checkout of the repository.
@@ -180,5 +198,27 @@ impl Spare {
 
     pub(super) fn is_claimed(&self) -> bool {
         self.claim().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hand_over_comes_before_the_next_spare_but_never_for_ever() {
+        let mut table = Table::default();
+        assert_eq!(table.rests_until(), None);
+        table.rest();
+        assert!(table.rests_until().is_some());
+        // Another one every tenth of a second.
+        for _ in 0..10 {
+            tokio::time::advance(REST / 10).await;
+            table.rest();
+        }
+        assert_eq!(table.rests_until(), None);
+        tokio::time::advance(2 * REST).await;
+        table.rest();
+        assert!(table.rests_until().is_some());
     }
 }

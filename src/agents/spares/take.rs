@@ -91,6 +91,7 @@ impl Spares {
         let (_, job) = ranked
             .filter_map(|(job, spare)| Some((fits(spare)?, job.clone())))
             .min()?;
+        table.rest();
         let spare = table.spares.get_mut(&job)?;
         spare.stage = Stage::Gone;
         spare.let_go.cancel();

@@ -144,6 +144,9 @@ impl Spares {
             let (this, nursery) = (self.clone(), nursery.clone());
             work.spawn(async move { this.let_go(&nursery, &job).await });
         }
+        if let Some(rest) = table.rests_until() {
+            return Some(rest);
+        }
         let mut again: Option<Instant> = None;
         for order in missing {
             if let Some(later) = table.not_before(&order.binding) {
