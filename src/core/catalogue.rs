@@ -152,6 +152,18 @@ pub enum NoModel {
         /// What is needed, tokens.
         need: u32,
     },
+    /// What could serve does not fit into the memory of its endpoint.
+    #[error("no endpoint has the memory ({why})")]
+    NoRoom {
+        /// One of them.
+        why: String,
+    },
+    /// What could serve is behind an open breaker.
+    #[error("waits for an endpoint to recover ({why})")]
+    AllBroken {
+        /// One of them.
+        why: String,
+    },
     /// No installed model has enough context.
     #[error("no installed model was trained for {need} tokens of context")]
     NothingFits {

@@ -22,6 +22,7 @@ pub mod model;
 pub mod pool;
 pub mod quota;
 pub mod retry;
+pub mod router;
 pub mod runners;
 pub mod served;
 pub mod settings;
