@@ -265,6 +265,7 @@ impl Choice {
     /// Says of the choice and its alternatives how likely each model was, for judging other
     /// strategies by what was recorded. It draws 200 times and is meant for choices that are made,
     /// not for looking ahead.
+    #[must_use]
     pub fn with_chances(mut self, ask: &Ask<'_>, world: &World<'_>, learned: &Learned) -> Self {
         let is_drawn = matches!(
             self.routing.strategy,

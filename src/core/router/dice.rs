@@ -1,6 +1,6 @@
 //! Random numbers that are a function of a seed: the same question gets the same answer.
 //!
-//! SplitMix64 (Steele, Lea, Flood 2014) is used because its state is one number and any seed is a
+//! `SplitMix64` (Steele, Lea, Flood 2014) is used because its state is one number and any seed is a
 //! good one; Beta draws are two Gamma draws by the method of Marsaglia and Tsang (2000).
 //!
 //! Invariant: pure; nothing of the machine comes in.
@@ -16,14 +16,14 @@ impl Dice {
     pub fn new(seed: u64, parts: [u64; 2]) -> Self {
         let mut dice = Self { state: seed };
         for part in parts {
-            dice.state = dice.next() ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            dice.state = dice.bits() ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
-        dice.next();
+        dice.bits();
         dice
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.state;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -33,13 +33,13 @@ impl Dice {
 
     /// Evenly between 0 and 1, neither of them.
     pub fn unit(&mut self) -> f64 {
-        ((self.next() >> 12) as f64 + 0.5) / (1_u64 << 52) as f64
+        ((self.bits() >> 12) as f64 + 0.5) / (1_u64 << 52) as f64
     }
 
     /// Evenly one of `0..count`; 0 where there is none.
     pub fn below(&mut self, count: usize) -> usize {
         let count = (count as u64).max(1);
-        usize::try_from(self.next() % count).unwrap_or(0)
+        usize::try_from(self.bits() % count).unwrap_or(0)
     }
 
     /// A draw from the Beta distribution; both parameters positive.
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_and_parts_give_the_same_numbers_and_others_give_others() {
-        let draw = |seed, parts| Dice::new(seed, parts).next();
+        let draw = |seed, parts| Dice::new(seed, parts).bits();
         assert_eq!(draw(1, [2, 3]), draw(1, [2, 3]));
         assert_ne!(draw(1, [2, 3]), draw(1, [3, 2]));
         assert_ne!(draw(1, [2, 3]), draw(2, [2, 3]));

@@ -20,7 +20,7 @@ use crate::core::task::Category;
 
 /// What an outcome keeps of its weight with each later one.
 pub const DISCOUNT: f64 = 0.98;
-/// Mass of what models of a size show, in outcomes (LiteLLM's adaptive router begins with 10, too).
+/// Mass of what models of a size show, in outcomes (`LiteLLM`'s adaptive router begins with 10, too).
 pub const SIZE_MASS: f64 = 10.0;
 /// Mass of what a model showed in all categories, where one category is judged.
 pub const POOLED_MASS: f64 = 4.0;
