@@ -483,6 +483,10 @@ impl Watched {
                         Settled::Failed(why) => Fact::Failed { why },
                         Settled::Held(why) => Fact::Held { why },
                     };
+                let malformed = self.turn.record().malformed;
+                if malformed > 0 {
+                    actor.say(Fact::Malformed(malformed)).await;
+                }
                 self.charge(actor).await;
                 self.conclude(actor, fact).await;
             }

@@ -11,7 +11,7 @@ use crate::core::catalogue::Catalogue;
 use crate::core::endpoint::EndpointName;
 use crate::core::model::{Capability, ModelName};
 use crate::core::pool::Binding;
-use crate::core::task::{Attempt, Task};
+use crate::core::task::Task;
 use crate::core::traffic::{Bond, Traffic, Work};
 use crate::core::{AgentSlot, TaskId};
 use crate::engine::Fact;
@@ -177,7 +177,7 @@ pub(super) async fn start(
     let (job, birth) = if let Some(job) = known {
         (job, None)
     } else {
-        let (spawned, birth) = fresh(nursery, task, attempt).await?;
+        let (spawned, birth) = fresh(nursery, task).await?;
         (spawned.job, Some(birth))
     };
     let meta: AgentMeta = serde_json::from_str(&job.meta).map_err(|_bad| StartFault::Meta)?;
@@ -251,13 +251,9 @@ impl Handover {
     }
 }
 
-async fn fresh(
-    nursery: &Nursery,
-    task: &Task,
-    attempt: &Attempt,
-) -> Result<(Spawned, Birth), StartFault> {
+async fn fresh(nursery: &Nursery, task: &Task) -> Result<(Spawned, Birth), StartFault> {
     let workplace = task.workplace.as_ref().ok_or(StartFault::NoWorkplace)?;
-    let binding = Binding::of(&task.spec, &attempt.endpoint, &attempt.model);
+    let binding = Binding::of_attempt(task).ok_or(StartFault::NoWorkplace)?;
     let newborn = Newborn {
         job: job_id(task),
         binding: &binding,

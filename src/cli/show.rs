@@ -7,7 +7,8 @@ use super::output::{Output, bytes};
 use crate::api::wire::{AgentView, Event, SquadEvent, TaskEvent, What};
 use crate::core::pool::{Forking, PoolReport};
 use crate::core::quota::Usage;
-use crate::core::task::Task;
+use crate::core::router::Routing;
+use crate::core::task::{Task, TaskSpec};
 use crate::core::verify::VerifyReport;
 use crate::core::{TaskId, Timestamp};
 
@@ -119,6 +120,9 @@ pub(super) fn task(out: &mut Output, task: &Task) {
             attempt.model,
             usage.unwrap_or_default()
         ));
+        for line in attempt.routing.iter().flat_map(|it| routing(it)) {
+            out.line(&line);
+        }
     }
     for (name, text) in [
         ("asked", task.spec.asked.as_ref()),
@@ -145,7 +149,7 @@ fn facts(task: &Task) -> Vec<Vec<String>> {
     row("repository", Some(spec.repo.display().to_string()));
     row("template", spec.template.clone());
     row("mode", Some(spec.mode.as_str().into()));
-    row("category", Some(spec.category.as_str().into()));
+    row("category", Some(category(spec)));
     row("priority", Some(spec.priority.as_str().into()));
     row("tags", Some(spec.tags.join(", ")));
     let after: Vec<_> = spec.after.iter().map(ToString::to_string).collect();
@@ -181,6 +185,43 @@ fn facts(task: &Task) -> Vec<Vec<String>> {
         }),
     );
     rows
+}
+
+/// `testing`, and where a rule said so, which.
+fn category(spec: &TaskSpec) -> String {
+    let word = spec.category.as_str();
+    match &spec.category_because {
+        Some(because) => format!("{word} ({because})"),
+        None => word.to_owned(),
+    }
+}
+
+/// Why an attempt got its model, one line each: the choice, what else there was, what could not be.
+fn routing(routing: &Routing) -> Vec<String> {
+    let mut lines = vec![format!(
+        "    {} by {}: {}",
+        routing.why,
+        routing.strategy.as_str(),
+        routing.chosen
+    )];
+    if let Some(format) = &routing.edit_format {
+        lines.push(format!("    edits: {format}"));
+    }
+    lines.extend(
+        routing
+            .others
+            .iter()
+            .map(|it| format!("    rather than {it}")),
+    );
+    let rejected = routing.rejected.iter();
+    lines.extend(rejected.map(|it| format!("    not {} on {}: {}", it.model, it.endpoint, it.why)));
+    if routing.rejected_more > 0 {
+        lines.push(format!(
+            "    and {} more could not be used",
+            routing.rejected_more
+        ));
+    }
+    lines
 }
 
 /// Who holds the task now: the attempt is the fencing token of everything done for it.
@@ -343,6 +384,7 @@ fn detail(event: &TaskEvent) -> String {
             model,
             endpoint,
             reason,
+            ..
         } => {
             format!("agent {slot}, {model} on {endpoint} ({reason})")
         }
@@ -371,6 +413,7 @@ fn detail(event: &TaskEvent) -> String {
             let peak = bytes(peak_kib << 10);
             format!("the agent {how}, {seconds:.1} s of processor, at most {peak}")
         }
+        TaskEvent::Malformed { count } => format!("{count} answers could not be applied"),
         TaskEvent::Used { tokens } => format!("{} + {} tokens", tokens.sent, tokens.received),
         TaskEvent::Postponed { by_ms } => format!("deadlines moved by {} s", by_ms / 1_000),
         TaskEvent::Unknown

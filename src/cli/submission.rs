@@ -241,11 +241,13 @@ impl Builder<'_> {
         }
         let offer = draft.template.as_deref().map(|name| self.offers.get(name));
         let offer = offer.transpose()?;
+        let category_said = draft.category.is_some();
         let draft = match &offer {
             Some(offer) => filled(draft, offer),
             None => draft,
         };
         let mut spec = self.spec(draft);
+        spec.category_said = category_said;
         if let Some(offer) = &offer {
             offer.frame(&mut spec);
         }

@@ -2,6 +2,7 @@
 
 use super::schema::{Key, Repository};
 use super::value::{Field, Kind, Value, entry, set_entry};
+use crate::core::router::Strategy;
 use crate::core::settings::ModelTuning;
 
 /// A key whose field has a place of its own in the settings.
@@ -212,6 +213,9 @@ pub static KEYS: &[Key] = &[
         "Time limit of one question to an endpoint.", s => s.discovery.timeout),
     key!("models.default", Kind::Text, May,
         "Model of tasks that name none, when no fitting one is loaded.", s => s.models.default),
+    key!("models.selection", Kind::Choice(&["auto", "fastest", "most-capable", "round-robin"]), MayNot,
+        "How the model of a task that names none is selected, instead of by `router.strategy`: the one that answers in the least time, the one with the most parameters, or one after the other.",
+        s => s.models.selection),
     for_every_model!(
         "context",
         CONTEXT,
@@ -284,6 +288,12 @@ pub static KEYS: &[Key] = &[
             set_entry(&mut tuning.options, second(names), value);
         },
     },
+    key!("router.strategy", Kind::Choice(&Strategy::WORDS), MayNot,
+        "How the model of a task that names none is picked: each in turn, the least wait, at random, the least time until a success, the best at the kind of work (learned), or the last less what its time costs (`hybrid`).",
+        s => s.router.strategy),
+    key!("router.seed", whole(0, 4_294_967_295), MayNot,
+        "Seed of what the router draws: the same seed, tasks and outcomes give the same choices.",
+        s => s.router.seed),
     key!("medic.stall", Kind::Duration, MayNot,
         "An agent that works is stuck after this without output and without a model request: its launcher is asked to say its state again, then Aider is interrupted, then the attempt ends and the task starts again.",
         s => s.medic.stall),

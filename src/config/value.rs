@@ -7,8 +7,9 @@ use toml::de::DeValue;
 
 use super::mistake::suggestion;
 use super::url;
+use crate::core::router::Strategy;
 use crate::core::settings::{
-    Answer, Colour, EndpointSettings, MaxAgents, MergeStrategy, OptionValue, Unanswered,
+    Answer, Colour, EndpointSettings, MaxAgents, MergeStrategy, OptionValue, Selection, Unanswered,
 };
 use crate::core::vram::KvCache;
 
@@ -432,7 +433,25 @@ macro_rules! word_field {
         }
     )+};
 }
+/// Only the strategies that can be configured have words here.
+impl Field for Strategy {
+    fn to_value(&self) -> Value {
+        Value::Text(self.as_str().to_owned())
+    }
+    fn from_value(value: Value) -> Option<Self> {
+        match value {
+            Value::Text(word) => Self::from_word(&word),
+            _ => None,
+        }
+    }
+}
 word_field! {
+    Selection {
+        Auto => "auto",
+        Fastest => "fastest",
+        MostCapable => "most-capable",
+        RoundRobin => "round-robin",
+    }
     Answer { Yes => "yes", No => "no", Ask => "ask" }
     Colour { Auto => "auto", Always => "always", Never => "never" }
     Unanswered { Wait => "wait", Yes => "yes", No => "no", Hold => "hold" }

@@ -1,10 +1,13 @@
 //! All that has happened: past tense, serialisable, one row of the store each.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::clock::Jump;
 use super::ids::{AgentSlot, TaskId};
 use super::medic::Treatment;
+use super::router::Routing;
 use super::task::Workplace;
 use super::time::Timestamp;
 use super::verify::VerifyReport;
@@ -58,6 +61,9 @@ pub enum TaskEvent {
         endpoint: String,
         /// Why this model.
         reason: String,
+        /// The whole choice.
+        #[serde(default)]
+        routing: Option<Arc<Routing>>,
     },
     /// Its worktree is ready.
     Prepared {
@@ -177,6 +183,11 @@ pub enum TaskEvent {
         /// Why.
         why: String,
     },
+    /// Answers of the model whose edits could not be applied.
+    Malformed {
+        /// How many.
+        count: u32,
+    },
     /// Tokens were used.
     Used {
         /// How many.
@@ -223,6 +234,7 @@ impl TaskEvent {
             Self::QuestionAnswered { .. } => "answered",
             Self::AgentEnded { .. } => "left by its agent",
             Self::Treated { what, .. } => what.as_str(),
+            Self::Malformed { .. } => "corrected",
             Self::Used { .. } => "charged",
             Self::Postponed { .. } => "postponed",
             Self::Unknown => "changed by a later version",

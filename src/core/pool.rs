@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::router::Routing;
 use super::task::{Mode, Task, TaskSpec};
 use super::time::Timestamp;
 
@@ -58,7 +59,17 @@ impl Binding {
     /// What the agent of a task's present attempt is bound to.
     pub fn of_attempt(task: &Task) -> Option<Self> {
         let attempt = task.attempt()?;
-        Some(Self::of(&task.spec, &attempt.endpoint, &attempt.model))
+        let routing = attempt.routing.as_ref();
+        let format = routing.and_then(|routing| routing.edit_format.as_deref());
+        let binding = Self::of(&task.spec, &attempt.endpoint, &attempt.model);
+        Some(binding.with_format(format))
+    }
+
+    /// The edit format that was chosen for it, where the task has no word in it.
+    #[must_use]
+    pub fn with_format(mut self, format: Option<&str>) -> Self {
+        self.edit_format = self.edit_format.or_else(|| format.map(str::to_owned));
+        self
     }
 }
 
@@ -77,6 +88,20 @@ impl SpareOrder {
         Self {
             binding: Binding::of(spec, endpoint, model),
             base_commit: spec.base_commit.clone(),
+        }
+    }
+
+    /// A spare that would fit this task as it was routed.
+    pub fn routed(spec: &TaskSpec, routing: &Routing) -> Self {
+        let Routing {
+            chosen,
+            edit_format,
+            ..
+        } = routing;
+        let order = Self::of(spec, &chosen.endpoint, &chosen.model);
+        Self {
+            binding: order.binding.with_format(edit_format.as_deref()),
+            ..order
         }
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::router::Strategy;
+
 use super::vram::KvCache;
 
 /// All settings of one squad.
@@ -33,6 +35,8 @@ pub struct Settings {
     pub gateway: GatewayKeys,
     /// `[models.defaults]` and `[models.by_name."name"]`
     pub models: ModelSettings,
+    /// `[router]`
+    pub router: RouterSettings,
     /// `[medic]`
     pub medic: MedicSettings,
     /// `[quota]`
@@ -321,6 +325,8 @@ impl Default for DiscoverySettings {
 pub struct ModelSettings {
     /// Model of tasks that name none, when nothing fitting is resident.
     pub default: Option<String>,
+    /// How the model of tasks that name none is selected, instead of by `router.strategy`.
+    pub selection: Selection,
     /// `[models.defaults]`: for every model.
     pub defaults: ModelTuning,
     /// `[models.by_name."qwen2.5-coder:7b"]`: for one model; unset fields fall back to `defaults`.
@@ -343,6 +349,30 @@ impl ModelSettings {
             options,
         }
     }
+}
+
+/// `models.selection`: Aider's ways to select a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Selection {
+    /// As `router.strategy` says.
+    #[default]
+    Auto,
+    /// The one that answers in the least time.
+    Fastest,
+    /// The one with the most parameters.
+    MostCapable,
+    /// One after the other.
+    RoundRobin,
+}
+
+/// `[router]`: which model gets a task that names none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RouterSettings {
+    /// How it is picked. Default hybrid.
+    pub strategy: Strategy,
+    /// Seed of what is drawn. Default 0.
+    pub seed: u32,
 }
 
 /// Settings of one model; `None` means "not said".

@@ -8,11 +8,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::event::TaskEvent;
 use super::ids::{AgentSlot, TaskId};
+use super::router::Routing;
 use super::settings::MergeStrategy;
 use super::time::Timestamp;
 use super::verify::VerifyReport;
@@ -276,8 +278,12 @@ pub struct TaskSpec {
     pub prompt: String,
     /// How Aider works.
     pub mode: Mode,
-    /// What kind of work it is.
+    /// What kind of work it is; where nobody said it, by rules on the words, files and mode.
     pub category: Category,
+    /// Somebody said what kind of work it is: no rule changes it.
+    pub category_said: bool,
+    /// The rule that gave the category, in words.
+    pub category_because: Option<String>,
     /// How urgent it is.
     pub priority: Priority,
     /// Free words to find it by.
@@ -322,6 +328,8 @@ pub struct TaskSpec {
     pub asked: Option<String>,
     /// How the model writes its edits where the settings say nothing about the model.
     pub edit_format: Option<String>,
+    /// Bytes of the largest file of `files`, when it was submitted.
+    pub largest_file: Option<u64>,
 }
 
 impl TaskSpec {
@@ -383,6 +391,25 @@ pub struct Attempt {
     /// Milliseconds since it started that count for no limit: asleep, or a clock that was set.
     #[serde(default)]
     pub uncounted_ms: i64,
+    /// Why it got its endpoint and model.
+    #[serde(default)]
+    pub routing: Option<Arc<Routing>>,
+    /// Whose fault ended it; none while it runs, and when it ended well.
+    #[serde(default)]
+    pub fault: Option<Fault>,
+    /// Answers of the model whose edits could not be applied.
+    #[serde(default)]
+    pub malformed: u32,
+}
+
+/// Whose fault ended an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// Its own, which is its model's: it cost an attempt.
+    Model,
+    /// The endpoint's, or the way to it.
+    Endpoint,
 }
 
 /// What a process took, and how it ended.

@@ -5,7 +5,7 @@
 //! Invariant: pure.
 
 use super::event::TaskEvent;
-use super::task::{Attempt, Task, TaskState, Usage};
+use super::task::{Attempt, Fault, Task, TaskState, Usage};
 use super::time::Timestamp;
 
 /// The state after `event`, or `None` when it cannot happen now.
@@ -62,6 +62,7 @@ pub(super) fn next_state(task: &Task, event: &TaskEvent) -> Option<TaskState> {
             | E::QuestionAnswered { .. }
             | E::AgentEnded { .. }
             | E::Treated { .. }
+            | E::Malformed { .. }
             | E::Used { .. }
             | E::Postponed { .. },
         ) => Some(now),
@@ -83,6 +84,7 @@ fn enter_attempt(task: &mut Task, event: &TaskEvent, next: TaskState, now: Times
             slot,
             model,
             endpoint,
+            routing,
             ..
         } => {
             task.attempts.push(Attempt {
@@ -98,10 +100,14 @@ fn enter_attempt(task: &mut Task, event: &TaskEvent, next: TaskState, now: Times
                 job: None,
                 usage: None,
                 uncounted_ms: 0,
+                routing: routing.clone(),
+                fault: None,
+                malformed: 0,
             });
             requeue(task, None);
         }
         TaskEvent::Held { why, until } => {
+            blame(task, Fault::Endpoint);
             end_attempt(task, why, now);
             requeue(task, Some(why.clone()));
             task.not_before = Some(*until);
@@ -112,6 +118,7 @@ fn enter_attempt(task: &mut Task, event: &TaskEvent, next: TaskState, now: Times
             retry_at,
             follow_up,
         } => {
+            blame(task, Fault::Model);
             end_attempt(task, why, now);
             task.failures += 1;
             task.why = Some(why.clone());
@@ -212,6 +219,7 @@ fn enter_result(task: &mut Task, event: &TaskEvent, now: Timestamp) {
                 attempt.usage = Some(usage);
             }
         }
+        TaskEvent::Malformed { count } => on_attempt(task, |attempt| attempt.malformed += count),
         TaskEvent::Used { tokens } => task.tokens.add(*tokens),
         _ => {}
     }
@@ -221,6 +229,11 @@ fn requeue(task: &mut Task, why: Option<String>) {
     task.why = why;
     task.not_before = None;
     task.unseen = false;
+}
+
+/// Remembers whose fault ended the attempt, for the choice of the next one.
+fn blame(task: &mut Task, fault: Fault) {
+    on_attempt(task, |attempt| attempt.fault = Some(fault));
 }
 
 fn end_attempt(task: &mut Task, why: &str, now: Timestamp) {

@@ -208,6 +208,9 @@ mod tests {
             job: None,
             usage: None,
             uncounted_ms: 0,
+            routing: None,
+            fault: None,
+            malformed: 0,
         }];
         task
     }

@@ -14,6 +14,7 @@ use crate::core::event::SquadEvent;
 use crate::core::measurement::MeasurementReport;
 use crate::core::medic::Treatment;
 use crate::core::pool::{PoolReport, SpareOrder};
+use crate::core::router::Fits;
 use crate::core::runners::GatewayReport;
 use crate::core::settings::MergeStrategy;
 use crate::core::task::{Task, Tokens, Workplace};
@@ -65,6 +66,8 @@ pub enum Input {
     Measured(Arc<MeasurementReport>),
     /// The pool of agents is new.
     Pool(PoolReport),
+    /// Which models fit into the memory of which endpoints is new.
+    Fits(Arc<Fits>),
     /// Something of the squad as a whole.
     Squad(SquadEvent),
     /// Whether the disk has room; if not, why nothing new is begun.
@@ -124,6 +127,8 @@ pub enum Fact {
         /// The answer.
         answer: String,
     },
+    /// Answers of the model whose edits could not be applied, in the turn that ends.
+    Malformed(u32),
     /// A model request ended.
     Used(Tokens),
     /// The agent's process is gone, whatever came of its task.

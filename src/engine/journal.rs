@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::core::event::Event;
+use crate::core::router::Learned;
 use crate::core::task::{Task, TaskState};
 use crate::core::{Epoch, TaskId};
 
@@ -45,12 +46,14 @@ pub struct Transaction {
     pub paused: bool,
     /// The number of the next task.
     pub next_task: u64,
+    /// What the router learned, when that is other than before.
+    pub learned: Option<Arc<Learned>>,
 }
 
 impl Transaction {
     /// There is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty() && self.events.is_empty()
+        self.tasks.is_empty() && self.events.is_empty() && self.learned.is_none()
     }
 }
 
@@ -67,6 +70,8 @@ pub struct Loaded {
     pub recent: Vec<Event>,
     /// The queue was paused.
     pub paused: bool,
+    /// What the router learned.
+    pub learned: Learned,
 }
 
 /// Which tasks.

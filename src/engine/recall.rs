@@ -39,9 +39,10 @@ pub(super) fn recall(
         Input::Task { task, .. } => by_id(journal, state, *task),
         Input::Attempt { .. }
         | Input::Catalogue { .. }
-        | Input::Gateway(_)
         | Input::Installation(_)
         | Input::Pool(_)
+        | Input::Gateway(_)
+        | Input::Fits(_)
         | Input::Machine { .. }
         | Input::Measured(_)
         | Input::Squad(_)

@@ -346,6 +346,7 @@ impl<J: Journal> EngineLoop<J> {
             Input::Installation(installation) => self.state.installation = installation,
             Input::Gateway(report) => self.state.gateway = report,
             Input::Pool(pool) => self.state.pool = pool,
+            Input::Fits(fits) => self.state.fits = fits,
             Input::Room(no_room) => self.state.no_room = no_room,
             Input::Measured(report) => self.state.measured = report,
             Input::Command(_)
@@ -369,6 +370,7 @@ impl<J: Journal> EngineLoop<J> {
             events: std::mem::take(&mut self.state.fresh),
             paused: self.state.paused,
             next_task: self.state.next_task,
+            learned: self.state.take_lessons(),
         };
         if transaction.is_empty() {
             return Ok(());
@@ -439,6 +441,9 @@ impl<J: Journal> EngineLoop<J> {
         self.state.pool = old.pool;
         self.state.auto = old.auto;
         self.state.no_room = old.no_room;
+        self.state.gateway = old.gateway;
+        self.state.gateway_at = old.gateway_at;
+        self.state.fits = old.fits;
         Ok(())
     }
 

@@ -11,8 +11,11 @@ use crate::core::event::Event;
 use crate::core::health::Health;
 use crate::core::measurement::MeasurementReport;
 use crate::core::pool::{AutoLimit, PoolReport, SpareOrder};
-use crate::core::runners::GatewayReport;
-use crate::core::settings::{MaxAgents, ModelSettings, QuotaSettings, TaskSettings};
+use crate::core::router::{Fits, Learned};
+use crate::core::runners::{BreakerState, GatewayReport};
+use crate::core::settings::{
+    MaxAgents, ModelSettings, QuotaSettings, RouterSettings, TaskSettings,
+};
 use crate::core::task::{Task, TaskState};
 use crate::core::{AgentSlot, Epoch, TaskId, Timestamp};
 
@@ -38,6 +41,8 @@ pub struct EngineSettings {
     pub tasks: TaskSettings,
     /// Models.
     pub models: ModelSettings,
+    /// Who gets which model.
+    pub router: RouterSettings,
     /// Quotas.
     pub quota: QuotaSettings,
     /// The squad of `warpsquad demo`.
@@ -69,8 +74,6 @@ pub struct State {
     pub reports: BTreeMap<AgentSlot, AgentReport>,
     /// Endpoints and models.
     pub catalogue: Arc<Catalogue>,
-    /// What the gateway says of endpoints and models.
-    pub gateway: Arc<GatewayReport>,
     /// What the pool of agents says of itself.
     pub pool: PoolReport,
     /// Spares that were asked for.
@@ -87,6 +90,16 @@ pub struct State {
     pub measured: Arc<MeasurementReport>,
     /// Whether Aider is there.
     pub installation: Installation,
+    /// What the gateway says of endpoints and models.
+    pub gateway: Arc<GatewayReport>,
+    /// When it said that.
+    pub gateway_at: Timestamp,
+    /// Which models fit where.
+    pub fits: Arc<Fits>,
+    /// What the router learned.
+    pub learned: Learned,
+    /// It learned something since the last commit.
+    pub learned_dirty: bool,
     /// Why nothing new is begun: the disk has too little room.
     pub no_room: Option<String>,
     /// Why queued tasks are not assigned.
@@ -116,6 +129,7 @@ impl State {
             next_task: loaded.next_task.max(1),
             next_event: loaded.next_event.max(1),
             paused: loaded.paused,
+            learned: loaded.learned,
             events: loaded.recent.into_iter().map(Arc::new).collect(),
             ..Self::default()
         }
@@ -177,8 +191,33 @@ impl State {
         self.unfinished()
             .flat_map(|task| self.deadlines(task))
             .chain(self.auto_deadline())
+            .chain(self.breaker_deadline())
             .filter(|moment| *moment > self.now)
             .min()
+    }
+
+    /// When a breaker may be tried again, while a task waits for a model.
+    fn breaker_deadline(&self) -> Option<Timestamp> {
+        self.unfinished()
+            .find(|task| task.state == TaskState::Queued)?;
+        let endpoints = self.gateway.endpoints.values();
+        let breakers = endpoints.flat_map(|endpoint| {
+            let models = endpoint.models.values().map(|model| &model.breaker);
+            models.chain([&endpoint.breaker])
+        });
+        let retries = breakers.filter_map(|breaker| match breaker {
+            BreakerState::Open { retry_ms, .. } => {
+                Some(self.gateway_at.0.saturating_add(*retry_ms))
+            }
+            BreakerState::Closed | BreakerState::HalfOpen => None,
+        });
+        retries.filter(|at| *at > self.now.0).min().map(Timestamp)
+    }
+
+    /// What the router learned since the last commit.
+    pub fn take_lessons(&mut self) -> Option<Arc<Learned>> {
+        let is_new = std::mem::take(&mut self.learned_dirty);
+        is_new.then(|| Arc::new(self.learned.clone()))
     }
 
     fn auto_deadline(&self) -> Option<Timestamp> {

@@ -85,6 +85,9 @@ impl House {
             job: None,
             usage: None,
             uncounted_ms: 0,
+            routing: None,
+            fault: None,
+            malformed: 0,
         });
         task.workplace = Some(Workplace {
             dir: made.path,

@@ -53,6 +53,7 @@ async fn fill_task(
         .map_err(|error| refused(&error))?;
     repository.top().clone_into(&mut spec.repo);
     check_files(spec)?;
+    spec.largest_file = largest(spec).await;
     // A branch named for this task stands above the inbox.
     let inboxed = spec.target.is_empty();
     if spec.base_commit.is_empty() {
@@ -122,6 +123,20 @@ fn settings_of(
                 .hint("see all mistakes with 'warpsquad config check'"),
         ),
     }
+}
+
+/// Bytes of the largest file that is to be edited; none where none is named or there yet.
+async fn largest(spec: &TaskSpec) -> Option<u64> {
+    let mut largest = None;
+    for file in &spec.files {
+        let found = tokio::fs::metadata(spec.repo.join(file)).await;
+        let bytes = found
+            .ok()
+            .filter(std::fs::Metadata::is_file)
+            .map(|it| it.len());
+        largest = largest.max(bytes);
+    }
+    largest
 }
 
 /// Paths stay inside the repository.

@@ -148,6 +148,7 @@ fn engine_settings(options: &ServerOptions) -> EngineSettings {
         spares: options.settings.agents.spare,
         tasks: options.settings.tasks.clone(),
         models: options.settings.models.clone(),
+        router: options.settings.router,
         quota: options.settings.quota.clone(),
         demo: options.demo.is_some(),
         version: env!("CARGO_PKG_VERSION").into(),

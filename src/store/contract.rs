@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use crate::core::event::{Actor, Event, SquadEvent, TaskEvent, What};
+use crate::core::router::Learned;
 use crate::core::task::{Blocked, Task, TaskSpec, TaskState, Tokens, Workplace};
 use crate::core::{AgentSlot, Epoch, TaskId, Timestamp};
 use crate::engine::journal::{EventFilter, Journal, JournalError, Loaded, TaskFilter, Transaction};
@@ -111,6 +112,7 @@ pub(super) fn batch(epoch: Epoch, tasks: &[Arc<Task>], events: &[Arc<Event>]) ->
         tasks: tasks.to_vec(),
         events: events.to_vec(),
         paused: false,
+        learned: None,
         next_task: tasks.iter().map(|task| task.id.0).max().unwrap_or(0) + 1,
     }
 }
@@ -149,6 +151,7 @@ fn what_was_committed_is_there_after_a_reopen(place: &impl Place) {
         next_event: 2,
         recent: vec![Event::clone(&submitted)],
         paused: true,
+        learned: Learned::default(),
     };
     let mut store = place.open();
     assert_eq!(store.load(10).unwrap(), expected);
@@ -165,6 +168,7 @@ fn every_kind_of_event_comes_back_as_it_was(place: &impl Place) {
     let why = || "because".to_owned();
     let events: Vec<Arc<Event>> = [
         TaskEvent::Assigned {
+            routing: None,
             slot: AgentSlot(3),
             model: "m".into(),
             endpoint: "e".into(),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::core::event::{Event, What};
+use crate::core::router::Learned;
 use crate::core::task::Task;
 use crate::core::{Epoch, TaskId, Timestamp};
 use crate::engine::journal::{EventFilter, Journal, JournalError, Loaded, TaskFilter, Transaction};
@@ -27,6 +28,7 @@ struct Records {
     next_task: u64,
     next_event: u64,
     paused: bool,
+    learned: Learned,
 }
 
 impl MemoryStore {
@@ -94,6 +96,9 @@ impl Records {
         }
         self.paused = transaction.paused;
         self.next_task = transaction.next_task;
+        if let Some(learned) = &transaction.learned {
+            self.learned = Learned::clone(learned);
+        }
     }
 }
 
@@ -129,6 +134,7 @@ impl Journal for MemoryStore {
             next_event: records.next_event.max(1),
             recent: recent.collect(),
             paused: records.paused,
+            learned: records.learned.clone(),
         })
     }
 

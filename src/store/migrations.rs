@@ -14,7 +14,8 @@ use crate::engine::journal::JournalError;
 use super::sqlite::situation;
 
 /// One step a version, never changed once released.
-pub(super) const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
     CREATE TABLE meta (
         id         INTEGER PRIMARY KEY CHECK (id = 1),
         epoch      INTEGER NOT NULL,
@@ -50,7 +51,11 @@ pub(super) const STEPS: &[&str] = &["
         body     TEXT    NOT NULL
     ) STRICT;
     CREATE INDEX events_task ON events (task, sequence);
-"];
+",
+    "
+    ALTER TABLE meta ADD COLUMN learned TEXT;
+",
+];
 
 /// Refuses a database that is newer or another program's; writes nothing.
 pub(super) fn check(

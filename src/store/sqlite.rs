@@ -16,6 +16,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, TransactionBehavio
 use serde::de::DeserializeOwned;
 
 use crate::core::event::{Event, SquadEvent, What};
+use crate::core::router::Learned;
 use crate::core::task::Task;
 use crate::core::{Epoch, TaskId, Timestamp};
 use crate::engine::journal::{EventFilter, Journal, JournalError, Loaded, TaskFilter, Transaction};
@@ -132,6 +133,11 @@ impl SqliteStore {
                  commits = commits + 1",
             )?
             .execute(params![batch.paused, signed(batch.next_task), next_event])?;
+        if let Some(learned) = &batch.learned {
+            transaction
+                .prepare_cached("UPDATE meta SET learned = ?1")?
+                .execute([serde_json::to_string(&**learned)?])?;
+        }
         transaction.commit()?;
         Ok(())
     }
@@ -155,9 +161,9 @@ impl SqliteStore {
             [signed_length(RECENT_EVENTS)],
         )?;
         recent.reverse();
-        let counters = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-        let (next_task, next_event, paused) = transaction.query_row(
-            "SELECT next_task, next_event, paused FROM meta",
+        let counters = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+        let (next_task, next_event, paused, learned) = transaction.query_row(
+            "SELECT next_task, next_event, paused, learned FROM meta",
             (),
             counters,
         )?;
@@ -167,6 +173,7 @@ impl SqliteStore {
             next_event: unsigned(next_event),
             recent,
             paused,
+            learned: what_was_learned(learned),
         })
     }
 
@@ -276,6 +283,17 @@ impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
         Self::Body(error)
     }
+}
+
+/// What cannot be read is learned again: no task depends on it.
+fn what_was_learned(text: Option<String>) -> Learned {
+    let read = text.map(|text| serde_json::from_str(&text));
+    read.transpose()
+        .unwrap_or_else(|error| {
+            tracing::warn!(%error, "what the router learned cannot be read");
+            None
+        })
+        .unwrap_or_default()
 }
 
 /// Makes the file, readable by its owner alone, before SQLite would make it readable by others.

@@ -9,6 +9,10 @@ use super::*;
 use crate::core::task::TaskState;
 use crate::store::contract::{batch, task};
 
+/// The version of a database of this program.
+#[expect(clippy::cast_possible_truncation, reason = "a handful of steps")]
+const KNOWN: u32 = STEPS.len() as u32;
+
 struct Place {
     folder: TempDir,
 }
@@ -165,7 +169,7 @@ fn a_newer_database_is_refused_and_not_touched() {
     let before = fs::read(place.path()).unwrap();
     let refused = place.open().map(drop);
     assert!(
-        matches!(refused, Err(JournalError::Newer { found: 9, known: 1 })),
+        matches!(refused, Err(JournalError::Newer { found: 9, known }) if known == KNOWN),
         "{refused:?}"
     );
     assert_eq!(fs::read(place.path()).unwrap(), before);
@@ -228,7 +232,7 @@ fn a_body_that_cannot_be_read_is_a_fault_not_a_lost_task() {
 #[test]
 fn an_older_database_is_copied_then_migrated() {
     let place = Place::with_a_task();
-    let steps = [STEPS[0], "ALTER TABLE tasks ADD COLUMN colour TEXT"];
+    let steps = [STEPS, &["ALTER TABLE tasks ADD COLUMN colour TEXT"]].concat();
     let mut store = SqliteStore::open_with(&place.path(), &steps).unwrap();
     assert_eq!(store.load(10).unwrap().tasks.len(), 1);
     store
@@ -236,12 +240,13 @@ fn an_older_database_is_copied_then_migrated() {
         .execute("UPDATE tasks SET colour = 'red'", ())
         .unwrap();
     drop(store);
-    let copy = place.folder.path().join("tasks.db.bak-1");
+    let copy = format!("tasks.db.bak-{KNOWN}");
+    let copy = place.folder.path().join(copy);
     let mut old = SqliteStore::open(&copy).unwrap();
     assert_eq!(old.load(10).unwrap().tasks.len(), 1);
     let newer = place.open().map(drop);
     assert!(
-        matches!(newer, Err(JournalError::Newer { found: 2, known: 1 })),
+        matches!(newer, Err(JournalError::Newer { found, .. }) if found == KNOWN + 1),
         "{newer:?}"
     );
 }
@@ -249,10 +254,8 @@ fn an_older_database_is_copied_then_migrated() {
 #[test]
 fn a_migration_that_fails_leaves_the_older_database() {
     let place = Place::with_a_task();
-    let steps = [
-        STEPS[0],
-        "ALTER TABLE tasks ADD COLUMN colour TEXT; SELECT nonsense",
-    ];
+    let broken = "ALTER TABLE tasks ADD COLUMN colour TEXT; SELECT nonsense";
+    let steps = [STEPS, &[broken]].concat();
     assert!(SqliteStore::open_with(&place.path(), &steps).is_err());
     let mut store = place.open().unwrap();
     assert_eq!(store.load(10).unwrap().tasks.len(), 1);
@@ -291,7 +294,7 @@ fn after_a_failed_upgrade_the_copy_is_back_and_the_newer_one_is_kept() {
         .commit(&batch(epoch, &[task(2, TaskState::Queued)], &[]))
         .unwrap();
     drop(store);
-    let known = u32::try_from(STEPS.len()).unwrap();
+    let known = KNOWN;
     let refused = place.open().unwrap_err();
     assert!(matches!(refused, JournalError::Newer { .. }), "{refused}");
 
@@ -322,4 +325,25 @@ fn without_a_copy_there_is_no_way_back_and_nothing_is_touched() {
         "{refused}"
     );
     assert_eq!(fs::read(place.path()).unwrap(), before);
+}
+
+#[test]
+fn a_database_from_before_the_router_is_migrated_and_what_is_learned_survives() {
+    let place = Place::new();
+    drop(SqliteStore::open_with(&place.path(), &STEPS[..1]));
+    let mut store = place.open().unwrap();
+    let epoch = store.begin_epoch().unwrap();
+    let learned = Learned {
+        turn: 7,
+        ..Learned::default()
+    };
+    let lesson = Transaction {
+        learned: Some(learned.clone().into()),
+        ..batch(epoch, &[], &[])
+    };
+    store.commit(&lesson).unwrap();
+    // A batch that teaches nothing takes nothing away.
+    store.commit(&batch(epoch, &[], &[])).unwrap();
+    drop(store);
+    assert_eq!(place.open().unwrap().load(10).unwrap().learned, learned);
 }

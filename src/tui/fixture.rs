@@ -68,6 +68,9 @@ pub(super) fn task(id: u64, state: TaskState, prompt: &str) -> Task {
             job: None,
             usage: None,
             uncounted_ms: 0,
+            routing: None,
+            fault: None,
+            malformed: 0,
         });
         task.commits = 1;
     }

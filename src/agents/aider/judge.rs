@@ -11,6 +11,8 @@ use crate::core::task::Mode;
 pub struct TurnRecord {
     /// Failures that nothing has made up for since.
     pub failures: Vec<Failure>,
+    /// Answers whose edits could not be applied, whether or not a later one made up for them.
+    pub malformed: u32,
     /// Commits reported.
     pub commits: Vec<String>,
     /// Files edited, in the order they were reported.
@@ -25,7 +27,12 @@ impl TurnRecord {
     /// Takes one cue of the turn.
     pub fn observe(&mut self, cue: &Cue) {
         match cue {
-            Cue::Error { text } | Cue::Warning { text } => self.failures.extend(classify(text)),
+            Cue::Error { text } | Cue::Warning { text } => {
+                let failure = classify(text);
+                let is_malformed = |it: &Failure| it.kind == FailureKind::MalformedEdit;
+                self.malformed += u32::from(failure.as_ref().is_some_and(is_malformed));
+                self.failures.extend(failure);
+            }
             Cue::Tokens { sent, received } => {
                 // A request was answered: those before it failed, but were tried again.
                 self.failures

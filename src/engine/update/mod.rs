@@ -4,6 +4,7 @@ mod clock;
 mod commands;
 mod pool;
 mod progress;
+mod routing;
 mod schedule;
 mod submit;
 
@@ -56,9 +57,13 @@ pub fn update(state: &mut State, input: Input, now: Timestamp) -> Outcome {
                 step.record_squad(SquadEvent::CatalogueChanged { what });
             }
         }
-        Input::Gateway(report) => step.state.gateway = report,
         Input::Installation(installation) => step.state.installation = installation,
         Input::Pool(pool) => pool::report(&mut step, pool),
+        Input::Gateway(gateway) => {
+            step.state.gateway = gateway;
+            step.state.gateway_at = now;
+        }
+        Input::Fits(fits) => step.state.fits = fits,
         Input::Machine {
             load_per_core,
             free_kib,
@@ -108,8 +113,10 @@ impl Step<'_> {
         let Some(task) = self.state.tasks.get_mut(&id) else {
             return Ok(());
         };
+        let before = task.state;
         Arc::make_mut(task).apply(&event, self.now)?;
         self.state.dirty.insert(id);
+        routing::learn(self.state, id, before, &event);
         self.push(What::Task { task: id, event });
         Ok(())
     }

@@ -3,14 +3,14 @@
 use crate::core::AgentSlot;
 use crate::core::agent::{AgentState, Why};
 use crate::core::event::SquadEvent;
-use crate::core::pool::{Forking, Load, PoolReport, SpareOrder, takes_spares, wanted};
+use crate::core::pool::{Binding, Forking, Load, PoolReport, SpareOrder, takes_spares, wanted};
 use crate::core::settings::MaxAgents;
 use crate::core::task::TaskState;
 
 use super::super::input::Effect;
 use super::super::state::State;
 use super::super::view::Installation;
-use super::{Step, schedule};
+use super::{Step, routing, schedule};
 
 /// Takes the pool's report; whether forking works or not is worth an event.
 pub(super) fn report(step: &mut Step<'_>, pool: PoolReport) {
@@ -97,13 +97,9 @@ fn next_orders(step: &Step<'_>, count: usize) -> Vec<SpareOrder> {
     }
     let queue = schedule::queue(step);
     let fitting = queue.iter().filter(|task| takes_spares(task));
-    let orders = fitting.filter_map(|task| {
-        let (endpoint, model) = schedule::choose_model(step, task).ok()?;
-        Some(SpareOrder::of(
-            &task.spec,
-            &endpoint.to_string(),
-            &model.to_string(),
-        ))
+    let orders = fitting.zip(0..).filter_map(|(task, nth)| {
+        let choice = routing::look(step, task, nth).ok()?;
+        Some(SpareOrder::routed(&task.spec, &choice.routing))
     });
     orders.take(count).collect()
 }
@@ -115,12 +111,12 @@ fn last_order(step: &mut Step<'_>) -> Option<SpareOrder> {
         let known = tasks.filter(|task| task.state != TaskState::Dead);
         let newest = known.max_by_key(|task| task.attempt().map(|attempt| attempt.started));
         step.state.last_order = newest.and_then(|task| {
-            let attempt = task.attempt()?;
-            Some(SpareOrder::of(
-                &task.spec,
-                &attempt.endpoint,
-                &attempt.model,
-            ))
+            let binding = Binding::of_attempt(task)?;
+            let base_commit = task.spec.base_commit.clone();
+            Some(SpareOrder {
+                binding,
+                base_commit,
+            })
         });
     }
     step.state.last_order.clone()

@@ -103,6 +103,9 @@ fn present(step: &mut Step<'_>, task: &Arc<Task>, fact: Fact) {
         (TaskState::Assigned | TaskState::Running, Fact::OverQuota { why }) => {
             schedule::over_quota(step, task, why);
         }
+        (TaskState::Running, Fact::Malformed(count)) => {
+            schedule::recorded(step, id, TaskEvent::Malformed { count });
+        }
         (TaskState::Running, Fact::Answered { text, answer }) => {
             schedule::recorded(step, id, TaskEvent::QuestionAnswered { text, answer });
         }

@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::core::TaskId;
-use crate::core::catalogue::{NoModel, pick_model};
-use crate::core::endpoint::EndpointName;
 use crate::core::event::TaskEvent;
-use crate::core::model::ModelName;
 use crate::core::pool::SpareOrder;
+use crate::core::router::Choice;
 use crate::core::task::{Task, TaskState};
+use crate::core::{AgentSlot, TaskId};
 
 use super::super::input::Effect;
 use super::super::view::Installation;
-use super::{Step, submit};
+use super::{Step, routing, submit};
 
 /// Retries, expiries and time limits that have come.
 pub(super) fn due(step: &mut Step<'_>) {
@@ -113,20 +111,10 @@ pub(super) fn assign(step: &mut Step<'_>) {
             }
             continue;
         }
-        match choose_model(step, &task) {
-            Ok((endpoint, model)) => {
+        match routing::make(step, &task) {
+            Ok(choice) => {
                 let Some(slot) = slots.next() else { return };
-                let event = TaskEvent::Assigned {
-                    slot,
-                    reason: reason(step, &task, &endpoint, &model).to_owned(),
-                    model: model.to_string(),
-                    endpoint: endpoint.to_string(),
-                };
-                recorded(step, task.id, event);
-                let (endpoint, model) = (endpoint.to_string(), model.to_string());
-                step.state.last_order = Some(SpareOrder::of(&task.spec, &endpoint, &model));
-                step.state.reports.remove(&slot);
-                step.proceed(task.id);
+                give(step, &task, slot, choice);
             }
             Err(why) => {
                 step.state.waiting.insert(task.id, why.to_string());
@@ -135,57 +123,20 @@ pub(super) fn assign(step: &mut Step<'_>) {
     }
 }
 
-pub(super) fn choose_model(
-    step: &Step<'_>,
-    task: &Task,
-) -> Result<(EndpointName, ModelName), NoModel> {
-    let models = &step.state.settings.models;
-    let wanted = task.spec.model.as_deref().map(ModelName::new);
-    let default = models.default.as_deref().map(ModelName::new);
-    let need = task
-        .spec
-        .model
-        .as_deref()
-        .or(models.default.as_deref())
-        .and_then(|name| models.tuning(name).context)
-        .or(models.defaults.context)
-        .unwrap_or(0);
-    pick_model(
-        &step.state.catalogue,
-        wanted.as_ref(),
-        default.as_ref(),
-        need,
-    )
-}
-
-fn reason(
-    step: &Step<'_>,
-    task: &Task,
-    endpoint: &EndpointName,
-    model: &ModelName,
-) -> &'static str {
-    let resident = step
-        .state
-        .catalogue
-        .endpoints
-        .get(endpoint)
-        .is_some_and(|endpoint| endpoint.resident.contains_key(model));
-    let default = step
-        .state
-        .settings
-        .models
-        .default
-        .as_deref()
-        .map(ModelName::new);
-    if task.spec.model.is_some() {
-        "named by the task"
-    } else if resident {
-        "resident"
-    } else if default.is_some_and(|default| default.is_same(model)) {
-        "the configured default"
-    } else {
-        "the most capable installed"
-    }
+/// Gives a slot and what was chosen to a task.
+fn give(step: &mut Step<'_>, task: &Task, slot: AgentSlot, choice: Choice) {
+    let routing = Arc::new(choice.routing);
+    let event = TaskEvent::Assigned {
+        slot,
+        reason: routing.why.clone(),
+        model: choice.model.to_string(),
+        endpoint: choice.endpoint.to_string(),
+        routing: Some(Arc::clone(&routing)),
+    };
+    recorded(step, task.id, event);
+    step.state.last_order = Some(SpareOrder::routed(&task.spec, &routing));
+    step.state.reports.remove(&slot);
+    step.proceed(task.id);
 }
 
 /// What each blocked task waits for.

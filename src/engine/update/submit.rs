@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::core::TaskId;
 use crate::core::command::{NewTask, Refusal, Reply};
 use crate::core::event::TaskEvent;
-use crate::core::task::{Blocked, Task, TaskState};
+use crate::core::router;
+use crate::core::task::{Blocked, Category, Task, TaskSpec, TaskState};
 
 use super::Step;
 
@@ -86,6 +87,7 @@ fn accept(step: &mut Step<'_>, new: NewTask, earlier: &[TaskId]) -> Result<TaskI
             .iter()
             .filter_map(|&index| earlier.get(index).copied()),
     );
+    classify(&mut spec);
     let open = spec.after.iter().any(|after| !is_done(step, *after));
     let blocked = if open { Blocked::Yes } else { Blocked::No };
     let task = Task::new(id, spec, blocked, step.now);
@@ -93,6 +95,18 @@ fn accept(step: &mut Step<'_>, new: NewTask, earlier: &[TaskId]) -> Result<TaskI
     step.record(id, TaskEvent::Submitted)
         .map_err(|error| Refusal::user(error.to_string()))?;
     Ok(id)
+}
+
+/// Says what kind of work it is, where nobody did.
+fn classify(spec: &mut TaskSpec) {
+    if spec.category_said || spec.category != Category::General {
+        return;
+    }
+    let asked = spec.asked.as_deref().unwrap_or(&spec.prompt);
+    let classified = router::classify(asked, &spec.files, spec.mode);
+    spec.category = classified.category;
+    let is_known = classified.category != Category::General;
+    spec.category_because = is_known.then_some(classified.because);
 }
 
 pub(super) fn is_done(step: &Step<'_>, id: TaskId) -> bool {

@@ -121,6 +121,9 @@ fn facts(task: &Task) -> Vec<String> {
             attempt.number, attempt.model, attempt.endpoint
         ));
     }
+    if let Some(routing) = task.attempt().and_then(|attempt| attempt.routing.as_ref()) {
+        facts.push(routing.summary());
+    }
     if let Some(report) = &task.verify {
         let outcome = report.outcome.as_str();
         facts.push(if report.command.is_empty() {

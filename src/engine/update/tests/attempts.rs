@@ -102,7 +102,7 @@ fn a_failed_attempt_is_followed_by_another_after_a_wait() {
     let mut before = under_way(1, TaskState::Running);
     before.spec.retries = 1;
     let after = Task {
-        attempts: ended("no edit"),
+        attempts: faulty("no edit", Fault::Model),
         failures: 1,
         why: Some("no edit".into()),
         not_before: Some(Timestamp(NOW.0 + 10_000)),
@@ -136,7 +136,7 @@ fn a_failed_attempt_is_followed_by_another_after_a_wait() {
 #[test]
 fn the_last_failed_attempt_is_the_end_and_keeps_the_worktree() {
     let after = Task {
-        attempts: ended("no edit"),
+        attempts: faulty("no edit", Fault::Model),
         failures: 1,
         why: Some("no edit".into()),
         unseen: true,
@@ -155,7 +155,7 @@ fn the_last_failed_attempt_is_the_end_and_keeps_the_worktree() {
 #[test]
 fn a_fault_of_the_surroundings_costs_no_attempt() {
     let after = Task {
-        attempts: ended("no space"),
+        attempts: faulty("no space", Fault::Endpoint),
         why: Some("no space".into()),
         not_before: Some(Timestamp(NOW.0 + 10_000)),
         updated: NOW,

@@ -56,7 +56,7 @@ fn a_task_over_a_quota_is_dead_with_its_worktree_whatever_retries_are_left() {
         state: TaskState::Dead,
         why: Some("too large".into()),
         failures: 1,
-        attempts: ended("too large"),
+        attempts: faulty("too large", Fault::Model),
         unseen: true,
         updated: NOW,
         ..before.clone()

@@ -7,6 +7,7 @@ mod fencing;
 mod health;
 mod queue;
 mod results;
+mod routing;
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use crate::core::model::Model;
 use crate::core::settings::MaxAgents;
 use crate::core::settings::{MergeStrategy, TaskSettings};
 use crate::core::task::{
-    Attempt, Autonomy, Blocked, Mode, Priority, TaskSpec, TaskState, Workplace,
+    Attempt, Autonomy, Blocked, Fault, Mode, Priority, TaskSpec, TaskState, Workplace,
 };
 use crate::core::verify::{VerifyOutcome, VerifyReport, VerifyRun};
 use crate::core::{AgentSlot, Epoch};
@@ -117,6 +118,9 @@ fn attempt(number: u32, slot: u16) -> Attempt {
         job: None,
         usage: None,
         uncounted_ms: 0,
+        routing: None,
+        fault: None,
+        malformed: 0,
     }
 }
 
@@ -127,6 +131,13 @@ fn under_way(number: u64, state: TaskState) -> Task {
         workplace: Some(workplace(number)),
         ..task(number, state)
     }
+}
+
+/// The attempt as it looks when it was ended by a fault.
+fn faulty(why: &str, fault: Fault) -> Vec<Attempt> {
+    let mut attempts = ended(why);
+    attempts[0].fault = Some(fault);
+    attempts
 }
 
 /// The attempt as it looks when it ended at `NOW` because of `why`.
@@ -213,11 +224,14 @@ fn when(mut state: State, input: Input) -> When {
 }
 
 impl When {
-    /// Exactly these tasks, and exactly these effects made of them.
+    /// Exactly these tasks, and exactly these effects made of them. Why an attempt got its model is
+    /// left out: that is the router's business and tested there.
     #[track_caller]
     fn then(self, tasks: &[Task], effects: impl FnOnce(&[Arc<Task>]) -> Vec<Effect>) -> Self {
         let now: Vec<Arc<Task>> = self.state.tasks.values().cloned().collect();
-        let after: Vec<Task> = now.iter().map(|task| Task::clone(task)).collect();
+        let mut after: Vec<Task> = now.iter().map(|task| Task::clone(task)).collect();
+        let attempts = after.iter_mut().flat_map(|task| &mut task.attempts);
+        attempts.for_each(|attempt| attempt.routing = None);
         assert_eq!(after, tasks);
         assert_eq!(self.outcome.effects, effects(&now));
         self
