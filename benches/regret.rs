@@ -2,8 +2,8 @@
 //! and what a decision costs.
 //!
 //! The workload is synthetic: 7 categories × 6 models with a chance of success, a time and a load
-//! each; after half of the tasks the chances of the two best models of every category are
-//! exchanged. One endpoint holds one model at a time, so every change of model is a swap. The worth of a
+//! each; after half of the tasks the best model of every category becomes the worst, and the worst
+//! the best. One endpoint holds one model at a time, so every change of model is a swap. The worth of a
 //! task is what the hybrid strategy maximises: success less what the time and the swap cost. Regret
 //! is the worth that the best fixed choice per category (known only afterwards) would have had on
 //! top.
@@ -44,7 +44,7 @@ struct Truth {
 }
 
 impl Truth {
-    /// Chances around what the size says, ± 0.2, and the best two exchanged half way.
+    /// Chances around what the size says, ± 0.2; half way the best and the worst are exchanged.
     fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed, [1, 1]);
         let mut before = [[0.0; 6]; 7];
@@ -172,7 +172,6 @@ fn run(who: &Who, seed: u64) -> (f64, usize, usize) {
     let mut resident: Option<usize> = None;
     let (mut total, mut successes, mut swaps) = (0.0, 0, 0);
     for number in 0..TASKS {
-        // Work comes in runs: the same kind again in two of three cases.
         let category = work.below(7);
         let (mut agreed, mut cost) = (Vec::new(), 0.0);
         let chosen = match who {

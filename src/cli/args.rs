@@ -228,7 +228,7 @@ pub struct TaskOptions {
     /// A file put into the chat for reading; may be given more than once.
     #[arg(long, value_name = "FILE")]
     pub read: Vec<String>,
-    /// Model by name [default: the squad chooses].
+    /// Model by name, or `fast`, `best` or `auto` [default: the squad chooses].
     #[arg(long)]
     pub model: Option<String>,
     /// Command that must succeed in the task's worktree.

@@ -123,9 +123,14 @@ pub(super) fn sift<'a>(world: &World<'a>, need: &Need<'a>) -> Result<Sifted<'a>,
             continue;
         }
         let load = world.gateway.endpoints.get(name);
+        // Both are in the order of names: one walk instead of a search for each model.
+        let mut runners = load.iter().flat_map(|load| &load.models).peekable();
         for model in endpoint.models.values() {
+            while runners.next_if(|(name, _)| **name < model.name).is_some() {}
+            let runner = runners.next_if(|(name, _)| **name == model.name);
             if need.named.is_none_or(|named| named.is_same(&model.name)) {
-                sifted.consider(world, need, (name, endpoint, load), model);
+                let runner = runner.map(|(_, runner)| runner);
+                sifted.consider(world, need, (name, endpoint, load, runner), model);
             }
         }
     }
@@ -154,12 +159,16 @@ fn answering(catalogue: &Catalogue) -> Result<(), NoModel> {
     Err(NoModel::NoneReachable { why })
 }
 
-type Place<'a> = (&'a EndpointName, &'a Endpoint, Option<&'a EndpointLoad>);
+type Place<'a> = (
+    &'a EndpointName,
+    &'a Endpoint,
+    Option<&'a EndpointLoad>,
+    Option<&'a ModelLoad>,
+);
 
 impl<'a> Sifted<'a> {
     fn consider(&mut self, world: &World<'a>, need: &Need<'_>, place: Place<'a>, model: &'a Model) {
-        let (endpoint, at, load) = place;
-        let runner = load.and_then(|load| load.models.get(&model.name));
+        let (endpoint, at, load, runner) = place;
         let of_endpoint = load.map_or(Gate::Open, |load| gate(&load.breaker, world));
         let of_model = runner.map_or(Gate::Open, |runner| gate(&runner.breaker, world));
         let refusal = self.refusal(world, need, endpoint, model);

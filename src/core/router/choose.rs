@@ -158,12 +158,18 @@ fn believe<'a>(
     learned: &Learned,
     dice: &mut Dice,
 ) -> (Vec<Belief<'a>>, Vec<usize>) {
-    let mut names: Vec<(&ModelName, f64)> = places
-        .iter()
-        .map(|place| (&place.model.name, place.prior))
-        .collect();
-    names.sort_by(|a, b| a.0.cmp(b.0));
-    names.dedup_by(|a, b| a.0 == b.0);
+    let mut names: Vec<(&ModelName, f64)> = Vec::new();
+    let mut next = 0;
+    for place in places {
+        let name = &place.model.name;
+        next = match find(&names, next, name) {
+            Ok(index) => index + 1,
+            Err(index) => {
+                names.insert(index, (name, place.prior));
+                index + 1
+            }
+        };
+    }
     let beliefs = names.iter().map(|(model, prior)| {
         let (good, bad) = learned.belief(ask.category, model, *prior);
         Belief {
@@ -177,22 +183,20 @@ fn believe<'a>(
     let beliefs: Vec<Belief<'a>> = beliefs.collect();
     let mut next = 0;
     let model_of = places.iter().map(|place| {
-        let found = names
-            .iter()
-            .skip(next)
-            .position(|it| it.0 == &place.model.name);
-        let index = match found {
-            Some(ahead) => next + ahead,
-            None => names
-                .iter()
-                .position(|it| it.0 == &place.model.name)
-                .unwrap_or(0),
-        };
+        let (Ok(index) | Err(index)) = find(&names, next, &place.model.name);
         next = index + 1;
         index
     });
     let model_of = model_of.collect();
     (beliefs, model_of)
+}
+
+/// Where a name is in the list, or belongs; it is mostly at `next`.
+fn find(names: &[(&ModelName, f64)], next: usize, name: &ModelName) -> Result<usize, usize> {
+    match names.get(next) {
+        Some((at, _)) if *at == name => Ok(next),
+        Some(_) | None => names.binary_search_by(|(other, _)| (*other).cmp(name)),
+    }
 }
 
 fn explain(

@@ -10,12 +10,12 @@ use super::Field;
 const READY_MS: f64 = 2_000.0;
 
 pub(super) fn pick(field: &Field<'_>) -> usize {
-    let allowed = field.unshunned();
+    let allowed = field.allowed();
     field.best(|place| {
         let Some(times) = field.places.get(place).map(|place| place.times) else {
             return f64::NEG_INFINITY;
         };
-        if !allowed.contains(&place) {
+        if !allowed(place) {
             return f64::NEG_INFINITY;
         }
         let saved = if field.ready == Some(place) {

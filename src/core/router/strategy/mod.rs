@@ -156,12 +156,16 @@ impl Field<'_> {
 
     /// The places that did not fail the last attempt; all of them if none is left.
     pub(super) fn unshunned(&self) -> Vec<usize> {
+        let allowed = self.allowed();
         let all = 0..self.places.len();
-        let left: Vec<usize> = all
-            .clone()
-            .filter(|place| !self.is_shunned(*place))
-            .collect();
-        if left.is_empty() { all.collect() } else { left }
+        all.filter(|place| allowed(*place)).collect()
+    }
+
+    /// Whether a place is one of those.
+    pub(super) fn allowed(&self) -> impl Fn(usize) -> bool {
+        let mut all = 0..self.places.len();
+        let any_left = self.shunned.is_some() && all.any(|place| !self.is_shunned(place));
+        move |place| !any_left || !self.is_shunned(place)
     }
 }
 
