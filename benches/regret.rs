@@ -23,7 +23,7 @@ use warpsquad::core::catalogue::Catalogue;
 use warpsquad::core::endpoint::{Endpoint, EndpointHealth};
 use warpsquad::core::model::{Capability, Model, ModelName, Residency};
 use warpsquad::core::router::{
-    Ask, Dice, Fits, Learned, Lesson, Reward, Shunned, Strategy, World, choose,
+    Ask, Dice, Fits, Learned, Lesson, Reward, Shunned, Strategy, World, choose, choose_with_chances,
 };
 use warpsquad::core::runners::{EndpointLoad, GatewayReport, ModelLoad, RunnerState};
 use warpsquad::core::task::Category;
@@ -317,11 +317,7 @@ fn cost() {
     }
     let start = Instant::now();
     let ask = ask(1, 1, Strategy::Hybrid, 1);
-    black_box(
-        choose(&ask, &world, &learned)
-            .unwrap()
-            .with_chances(&ask, &world, &learned),
-    );
+    black_box(choose_with_chances(&ask, &world, &learned).unwrap());
     let micros = start.elapsed().as_secs_f64() * 1e6;
     println!(
         "{:<14} {micros:.0} (once for an assignment: 200 redraws)",

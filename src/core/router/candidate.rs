@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::explain::{REJECTED_MAX, Rejected};
-use super::learned::prior_mean;
 use crate::core::catalogue::{Catalogue, NoModel};
 use crate::core::endpoint::{Endpoint, EndpointHealth, EndpointName};
 use crate::core::model::{Model, ModelName};
@@ -57,7 +56,6 @@ pub struct World<'a> {
 pub(super) struct Candidate<'a> {
     pub(super) endpoint: &'a EndpointName,
     pub(super) model: &'a Model,
-    pub(super) prior: f64,
     /// Its breaker lets one request through, to see.
     pub(super) on_trial: bool,
     pub(super) times: Times,
@@ -183,7 +181,6 @@ impl<'a> Sifted<'a> {
             None => self.candidates.push(Candidate {
                 endpoint,
                 model,
-                prior: prior_mean(model),
                 on_trial: of_endpoint == Gate::Trial || of_model == Gate::Trial,
                 times: times(at, load, runner, model),
             }),

@@ -7,7 +7,7 @@ use super::candidate::{Candidate, Need, Sifted, World, sift};
 use super::dice::Dice;
 use super::edit_format::edit_format;
 use super::explain::{Considered, OTHERS_MAX, Routing};
-use super::learned::Learned;
+use super::learned::{Learned, prior_mean};
 use super::strategy::{Belief, Field, Strategy, pick, suits};
 use crate::core::TaskId;
 use crate::core::catalogue::NoModel;
@@ -16,7 +16,7 @@ use crate::core::model::ModelName;
 use crate::core::task::Category;
 
 /// Draws from which the chance of a choice is estimated; ± 3.5 percent at the worst.
-const REDRAWS: u32 = 200;
+const REDRAWS: u16 = 200;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +91,28 @@ pub fn named_rule(word: &str) -> Option<Option<Strategy>> {
 /// # Errors
 /// No place may be used, and why.
 pub fn choose(ask: &Ask<'_>, world: &World<'_>, learned: &Learned) -> Result<Choice, NoModel> {
+    decide(ask, world, learned, 0)
+}
+
+/// The same, and how likely each model was, for judging other strategies by what was recorded. It
+/// draws 200 times and is meant for choices that are made, not for looking ahead.
+///
+/// # Errors
+/// As of [`choose`].
+pub fn choose_with_chances(
+    ask: &Ask<'_>,
+    world: &World<'_>,
+    learned: &Learned,
+) -> Result<Choice, NoModel> {
+    decide(ask, world, learned, REDRAWS)
+}
+
+fn decide(
+    ask: &Ask<'_>,
+    world: &World<'_>,
+    learned: &Learned,
+    redraws: u16,
+) -> Result<Choice, NoModel> {
     let need = Need {
         named: ask.named,
         default: ask.default,
@@ -102,16 +124,15 @@ pub fn choose(ask: &Ask<'_>, world: &World<'_>, learned: &Learned) -> Result<Cho
     {
         sifted.candidates.retain(|it| it.endpoint != endpoint);
     }
-    prefer_default(&mut sifted.candidates, ask.default);
-    let mut dice = Dice::new(ask.seed, [ask.task.0, u64::from(ask.attempt)]);
-    let (beliefs, model_of) = believe(ask, &sifted.candidates, learned, &mut dice);
+    let dice = Dice::new(ask.seed, [ask.task.0, u64::from(ask.attempt)]);
+    let (beliefs, model_of) = believe(ask, &sifted.candidates, learned);
     let strategy = match ask.named {
         Some(_) => Strategy::Named,
         None => ask.strategy,
     };
-    let field = Field {
+    let mut field = Field {
         places: &sifted.candidates,
-        beliefs: &beliefs,
+        beliefs,
         model_of: &model_of,
         learned,
         ready: position(&sifted.candidates, ask.ready),
@@ -119,8 +140,16 @@ pub fn choose(ask: &Ask<'_>, world: &World<'_>, learned: &Learned) -> Result<Cho
         turn: ask.turn,
         dice,
     };
+    field.draw();
     let (picked, agreed) = pick(strategy, &field);
-    let routing = explain(ask, &sifted, &field, (strategy, picked, agreed));
+    let mut routing = explain(ask, &sifted, &field, (strategy, picked, agreed));
+    let is_drawn = matches!(
+        strategy,
+        Strategy::Affinity | Strategy::Hybrid | Strategy::Random
+    );
+    if is_drawn && redraws > 0 {
+        chances(&mut routing, &mut field, redraws);
+    }
     let Some(chosen) = sifted.candidates.get(picked) else {
         return Err(NoModel::NothingInstalled);
     };
@@ -131,13 +160,34 @@ pub fn choose(ask: &Ask<'_>, world: &World<'_>, learned: &Learned) -> Result<Cho
     })
 }
 
-/// Whoever configures a default knows something: before anything is learned it counts as at least
-/// as good as the best there is.
-fn prefer_default(places: &mut [Candidate<'_>], default: Option<&ModelName>) {
-    let best = places.iter().map(|place| place.prior).fold(0.0, f64::max);
-    for place in places {
-        if default.is_some_and(|default| default.is_same(&place.model.name)) {
-            place.prior = (best + 0.1).min(0.9);
+/// Draws again and counts how often each model is picked.
+fn chances(routing: &mut Routing, field: &mut Field<'_>, redraws: u16) {
+    let mut counts = vec![0_u32; field.beliefs.len()];
+    for _ in 0..redraws {
+        field.draw();
+        let (picked, _) = pick(routing.strategy, field);
+        let model = field.model_of.get(picked).copied().unwrap_or(0);
+        if let Some(count) = counts.get_mut(model) {
+            *count += 1;
+        }
+    }
+    let Routing { chosen, others, .. } = routing;
+    for considered in std::iter::once(chosen).chain(others) {
+        let name = |belief: &Belief<'_>| belief.model.as_str() == considered.model;
+        let count = field.beliefs.iter().position(name);
+        let count = count.and_then(|index| counts.get(index)).copied();
+        let chance = count.unwrap_or(0) * 1_000 / u32::from(redraws);
+        considered.chance = u16::try_from(chance).ok();
+    }
+}
+
+/// Whoever configures a default knows something: before anything is learned it counts as better
+/// than the best there is.
+fn prefer_default(names: &mut [(&ModelName, f64)], default: Option<&ModelName>) {
+    let best = names.iter().map(|(_, prior)| *prior).fold(0.0, f64::max);
+    for (name, prior) in names {
+        if default.is_some_and(|default| default.is_same(name)) {
+            *prior = (best + 0.1).min(0.9);
         }
     }
 }
@@ -156,7 +206,6 @@ fn believe<'a>(
     ask: &Ask<'_>,
     places: &[Candidate<'a>],
     learned: &Learned,
-    dice: &mut Dice,
 ) -> (Vec<Belief<'a>>, Vec<usize>) {
     let mut names: Vec<(&ModelName, f64)> = Vec::new();
     let mut next = 0;
@@ -165,18 +214,20 @@ fn believe<'a>(
         next = match find(&names, next, name) {
             Ok(index) => index + 1,
             Err(index) => {
-                names.insert(index, (name, place.prior));
+                names.insert(index, (name, prior_mean(place.model)));
                 index + 1
             }
         };
     }
+    prefer_default(&mut names, ask.default);
     let beliefs = names.iter().map(|(model, prior)| {
         let (good, bad) = learned.belief(ask.category, model, *prior);
         Belief {
             model,
             good,
             bad,
-            draw: dice.beta(good, bad),
+            prior: *prior,
+            draw: 0.0,
             overall: learned.overall(model, *prior),
         }
     });
@@ -263,48 +314,6 @@ fn considered(field: &Field<'_>, index: usize) -> Considered {
         success: thousandths(success),
         chance: None,
     }
-}
-
-impl Choice {
-    /// Says of the choice and its alternatives how likely each model was, for judging other
-    /// strategies by what was recorded. It draws 200 times and is meant for choices that are made,
-    /// not for looking ahead.
-    #[must_use]
-    pub fn with_chances(mut self, ask: &Ask<'_>, world: &World<'_>, learned: &Learned) -> Self {
-        let is_drawn = matches!(
-            self.routing.strategy,
-            Strategy::Affinity | Strategy::Hybrid | Strategy::Random
-        );
-        if !is_drawn {
-            return self;
-        }
-        let mut counts: Vec<(String, u16)> = Vec::new();
-        for redraw in 1..=REDRAWS {
-            let seed = ask.seed ^ (u64::from(redraw) << 32);
-            let Some(model) = model_drawn(&Ask { seed, ..*ask }, world, learned) else {
-                continue;
-            };
-            match counts.iter_mut().find(|(name, _)| name == model.as_str()) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((model.to_string(), 1)),
-            }
-        }
-        let chance = |model: &str| {
-            let found = counts.iter().find(|(name, _)| name == model);
-            let count = found.map_or(0, |(_, count)| u32::from(*count));
-            u16::try_from(count * 1_000 / REDRAWS).ok()
-        };
-        let Routing { chosen, others, .. } = &mut self.routing;
-        for considered in std::iter::once(chosen).chain(others) {
-            considered.chance = chance(&considered.model);
-        }
-        self
-    }
-}
-
-/// The model of another draw.
-fn model_drawn(ask: &Ask<'_>, world: &World<'_>, learned: &Learned) -> Option<ModelName> {
-    choose(ask, world, learned).ok().map(|choice| choice.model)
 }
 
 #[expect(

@@ -294,8 +294,7 @@ fn a_choice_is_explained_with_its_chance_and_within_bounds() {
         largest_file: Some(50_000),
         ..ask(Strategy::Affinity)
     };
-    let choice = choose(&ask, &squad.world(), &squad.learned).unwrap();
-    let choice = choice.with_chances(&ask, &squad.world(), &squad.learned);
+    let choice = choose_with_chances(&ask, &squad.world(), &squad.learned).unwrap();
     assert_eq!(choice.routing.others.len(), OTHERS_MAX);
     assert!(choice.routing.chosen.chance.is_some());
     assert_eq!(choice.routing.edit_format.as_deref(), Some("diff"));

@@ -20,7 +20,7 @@ pub mod strategy;
 
 pub use candidate::{Fits, World};
 pub use category::{Classified, classify};
-pub use choose::{Ask, Choice, Ready, Shunned, choose, named_rule};
+pub use choose::{Ask, Choice, Ready, Shunned, choose, choose_with_chances, named_rule};
 pub use dice::Dice;
 pub use edit_format::{edit_format, format_key};
 pub use explain::{Considered, Rejected, Routing};

@@ -13,7 +13,7 @@ use crate::core::model::ModelName;
 use crate::core::pool::Binding;
 use crate::core::router::{
     Ask, Choice, Ending, FormatUse, Lesson, Ready, Rounds, Routing, Shunned, Strategy, World,
-    choose, format_key, named_rule, reward,
+    choose, choose_with_chances, format_key, named_rule, reward,
 };
 use crate::core::settings::Selection;
 use crate::core::task::{Attempt, Autonomy, Fault, Mode, Task, TaskState};
@@ -33,7 +33,7 @@ pub(super) fn look(step: &Step<'_>, task: &Task, nth: u64) -> Result<Choice, NoM
 pub(super) fn make(step: &Step<'_>, task: &Task) -> Result<Choice, NoModel> {
     let learned = &step.state.learned;
     decide(step.state, task, 0, |ask, world| {
-        choose(ask, world, learned).map(|choice| choice.with_chances(ask, world, learned))
+        choose_with_chances(ask, world, learned)
     })
 }
 

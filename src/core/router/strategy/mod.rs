@@ -96,7 +96,7 @@ pub(super) struct Field<'a> {
     /// The places; never empty.
     pub(super) places: &'a [Candidate<'a>],
     /// What is believed of each distinct model.
-    pub(super) beliefs: &'a [Belief<'a>],
+    pub(super) beliefs: Vec<Belief<'a>>,
     /// For each place the index of its model's belief.
     pub(super) model_of: &'a [usize],
     /// What was learned.
@@ -115,6 +115,8 @@ pub(super) struct Field<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Belief<'a> {
     pub(super) model: &'a ModelName,
+    /// What its size says.
+    pub(super) prior: f64,
     /// Parameters of the Beta distribution of its share of success.
     pub(super) good: f64,
     pub(super) bad: f64,
@@ -131,6 +133,15 @@ impl Belief<'_> {
 }
 
 impl Field<'_> {
+    /// Draws anew from what is believed of each model.
+    pub(super) fn draw(&mut self) {
+        for belief in &mut self.beliefs {
+            belief.draw = self.dice.beta(belief.good, belief.bad);
+        }
+        // What is drawn by a strategy is another number each time, too.
+        self.dice.bits();
+    }
+
     pub(super) fn belief(&self, place: usize) -> Option<&Belief<'_>> {
         self.beliefs.get(*self.model_of.get(place)?)
     }
@@ -194,7 +205,7 @@ pub(super) fn suits(strategy: Strategy, field: &Field<'_>, place: usize) -> f64 
         Strategy::Affinity => affinity::score(field, place),
         Strategy::Hybrid => hybrid::score(field, place),
         Strategy::Fastest => -field.places.get(place).map_or(0.0, |it| it.times.service),
-        Strategy::MostCapable => field.places.get(place).map_or(0.0, |it| it.prior),
+        Strategy::MostCapable => field.belief(place).map_or(0.0, |it| it.prior),
         Strategy::Named => -field.places.get(place).map_or(0.0, |it| it.times.total()),
     }
 }
