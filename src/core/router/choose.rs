@@ -229,6 +229,7 @@ fn believe<'a>(
             prior: *prior,
             draw: 0.0,
             overall: learned.overall(model, *prior),
+            seconds: learned.seconds(model),
         }
     });
     let beliefs: Vec<Belief<'a>> = beliefs.collect();

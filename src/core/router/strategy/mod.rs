@@ -124,6 +124,8 @@ pub(super) struct Belief<'a> {
     pub(super) draw: f64,
     /// Mean over all kinds of work.
     pub(super) overall: f64,
+    /// What an attempt takes when it succeeds, seconds.
+    pub(super) seconds: Option<f64>,
 }
 
 impl Belief<'_> {

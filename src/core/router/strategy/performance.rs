@@ -18,8 +18,7 @@ pub(super) fn score(field: &Field<'_>, place: usize) -> f64 {
     let (Some(candidate), Some(belief)) = (field.places.get(place), field.belief(place)) else {
         return f64::NEG_INFINITY;
     };
-    let learned = field.learned.seconds(belief.model);
-    let work = learned.unwrap_or(candidate.times.service / 1_000.0);
+    let work = belief.seconds.unwrap_or(candidate.times.service / 1_000.0);
     let once = (candidate.times.wait + candidate.times.load) / 1_000.0 + work;
     let mut success = belief.overall.clamp(0.01, 1.0);
     if field.is_shunned(place) {
