@@ -8,11 +8,14 @@
 //! is the worth that the best fixed choice per category (known only afterwards) would have had on
 //! top.
 
-#![allow(
-    clippy::print_stdout,
+#![expect(
+    clippy::disallowed_types,
+    reason = "a benchmark measures real time, which tokio's clock may not be"
+)]
+#![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
-    missing_docs
+    clippy::print_stdout,
+    reason = "a benchmark prints what it measured, and ends where its own world is not as built"
 )]
 
 use std::hint::black_box;
