@@ -194,7 +194,7 @@ fn run(who: &Who, seed: u64) -> (f64, usize, usize) {
                 let ask = ask(number, category, *strategy, seed);
                 let choice = choose(&ask, &world, &learned).unwrap();
                 cost = choice.routing.cost();
-                agreed = choice.routing.agreed.clone();
+                agreed.clone_from(&choice.routing.agreed);
                 (0..6).find(|it| name(*it) == choice.model).unwrap()
             }
         };

@@ -7,7 +7,7 @@ use super::*;
 use crate::core::router::reward::{Ending, reward};
 use crate::core::verify::VerifyOutcome;
 
-fn lesson<'a>(model: &'a ModelName, ending: Ending) -> Lesson<'a> {
+fn lesson(model: &ModelName, ending: Ending) -> Lesson<'_> {
     Lesson {
         category: Category::Coding,
         model,
