@@ -1,5 +1,5 @@
 //! The catalogue: every endpoint with its models, what changed between two looks, and which model
-//! a task gets.
+//! another client of the gateway gets that names none (a task gets what [`super::router`] chooses).
 //!
 //! Selection rule: the model that is named; else the best resident one that fits; else the
 //! configured default; else the most capable one that fits. Embedding-only models are never
