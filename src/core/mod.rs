@@ -17,6 +17,7 @@ pub mod health;
 pub mod ids;
 pub mod measurement;
 pub mod measure;
+pub mod measurement;
 pub mod medic;
 pub mod model;
 pub mod pool;
