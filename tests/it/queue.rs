@@ -347,6 +347,7 @@ impl Outside {
             events: std::mem::take(&mut self.state.fresh),
             paused: self.state.paused,
             next_task: self.state.next_task,
+            learned: None,
         };
         self.store.commit(&transaction).unwrap();
     }
