@@ -347,7 +347,7 @@ impl Outside {
             events: std::mem::take(&mut self.state.fresh),
             paused: self.state.paused,
             next_task: self.state.next_task,
-            learned: None,
+            learned: self.state.take_lessons(),
         };
         self.store.commit(&transaction).unwrap();
     }
