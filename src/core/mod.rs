@@ -17,7 +17,6 @@ pub mod health;
 pub mod ids;
 pub mod measure;
 pub mod measurement;
-pub mod measurement;
 pub mod medic;
 pub mod model;
 pub mod pool;
