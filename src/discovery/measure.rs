@@ -189,7 +189,7 @@ fn request(subject: &Subject, prompt: &str, tokens: u64) -> ChatRequest {
         stream: true,
         options: options(subject, Some(tokens)),
         keep_alive: None,
-        think: subject.thinks.then(|| json!(false)),
+        think: subject.thinks.then_some(json!(false)),
     }
 }
 

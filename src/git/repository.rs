@@ -193,8 +193,8 @@ async fn identity(git: &Git, dir: &Path) -> Result<Identity, GitError> {
     // The last one counts. With nothing found git fails, and with nothing to say.
     let fields = output.fields();
     let value = |key: &str| {
-        let all = fields.iter().filter_map(|field| field.split_once('\n'));
-        let last = all.filter(|(name, _)| *name == key).next_back();
+        let mut all = fields.iter().filter_map(|field| field.split_once('\n'));
+        let last = all.rfind(|(name, _)| *name == key);
         last.map(|(_, value)| value.to_owned())
             .filter(|value| !value.trim().is_empty())
     };
