@@ -278,6 +278,7 @@ impl State {
             pool: self.pool.clone(),
             catalogue: Arc::clone(&self.catalogue),
             gateway: Arc::clone(&self.gateway),
+            preferred: super::update::routing::preferred(self),
             events: self.events.iter().cloned().collect(),
         }
     }

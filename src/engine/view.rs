@@ -10,9 +10,10 @@ use crate::core::catalogue::Catalogue;
 use crate::core::event::Event;
 use crate::core::health::Health;
 use crate::core::measurement::MeasurementReport;
+use crate::core::model::ModelName;
 use crate::core::pool::PoolReport;
 use crate::core::runners::GatewayReport;
-use crate::core::task::{Task, TaskState};
+use crate::core::task::{Category, Task, TaskState};
 use crate::core::{AgentSlot, Epoch, TaskId, Timestamp};
 
 /// The whole squad at one moment.
@@ -55,6 +56,9 @@ pub struct View {
     /// Queues, loads and health of endpoints and models.
     #[serde(default)]
     pub gateway: Arc<GatewayReport>,
+    /// The model that a task of each category would get now.
+    #[serde(default)]
+    pub preferred: Vec<(Category, ModelName)>,
     /// The last events, oldest first.
     pub events: Vec<Arc<Event>>,
 }

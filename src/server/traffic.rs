@@ -123,7 +123,11 @@ pub(super) async fn exchange(
     loop {
         let open = tokio::select! {
             changed = view.changed() => {
-                let known = Arc::clone(&view.borrow_and_update().catalogue);
+                let (known, preferred) = {
+                    let view = view.borrow_and_update();
+                    (Arc::clone(&view.catalogue), view.preferred.clone())
+                };
+                gateway.prefer(preferred);
                 catalogue.send_if_modified(|current| {
                     let differs = !Arc::ptr_eq(current, &known);
                     *current = known;

@@ -4,7 +4,7 @@ mod clock;
 mod commands;
 mod pool;
 mod progress;
-mod routing;
+pub(super) mod routing;
 mod schedule;
 mod submit;
 

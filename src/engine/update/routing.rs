@@ -16,7 +16,7 @@ use crate::core::router::{
     choose, choose_with_chances, format_key, named_rule, reward,
 };
 use crate::core::settings::Selection;
-use crate::core::task::{Attempt, Autonomy, Fault, Mode, Task, TaskState};
+use crate::core::task::{Attempt, Autonomy, Category, Fault, Mode, Task, TaskState};
 use crate::core::verify::VerifyOutcome;
 
 use super::super::state::State;
@@ -74,13 +74,43 @@ fn decide<T>(
         seed: u64::from(state.settings.router.seed),
         turn: state.learned.turn + nth,
     };
-    let world = World {
+    answer(&ask, &world(state))
+}
+
+/// The model that a task of each category would get now, where there is one.
+pub(in crate::engine) fn preferred(state: &State) -> Vec<(Category, ModelName)> {
+    let default = state.settings.models.default.as_deref().map(ModelName::new);
+    let of = |category: Category| {
+        let ask = Ask {
+            task: TaskId(0),
+            attempt: 1,
+            category,
+            strategy: configured(state),
+            named: None,
+            default: default.as_ref(),
+            context: state.settings.models.defaults.context.unwrap_or(0),
+            ready: None,
+            shunned: Shunned {
+                model: None,
+                endpoint: None,
+            },
+            largest_file: None,
+            seed: u64::from(state.settings.router.seed),
+            turn: state.learned.turn,
+        };
+        let choice = choose(&ask, &world(state), &state.learned).ok()?;
+        Some((category, choice.model))
+    };
+    Category::ALL.into_iter().filter_map(of).collect()
+}
+
+fn world(state: &State) -> World<'_> {
+    World {
         catalogue: &state.catalogue,
         gateway: &state.gateway,
         gateway_age_ms: state.now.0.saturating_sub(state.gateway_at.0),
         fits: &state.fits,
-    };
-    answer(&ask, &world)
+    }
 }
 
 fn configured(state: &State) -> Strategy {
