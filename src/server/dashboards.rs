@@ -15,6 +15,7 @@ use crate::core::command::Request;
 use crate::core::event::{Actor, ActorKind};
 use crate::core::settings::UiSettings;
 use crate::engine::EngineHandle;
+use crate::gateway::Gateway;
 use crate::git::Repository;
 use crate::tui::attach::{Ask, Desk, run_client};
 use crate::tui::wire::{ClientHello, read_hello};
@@ -30,6 +31,8 @@ const ASKS: usize = 64;
 pub(super) struct Dashboards {
     pub(super) engine: EngineHandle,
     pub(super) agents: Agents,
+    /// Serves first whom somebody looks at.
+    pub(super) gateway: Arc<Gateway>,
     pub(super) commands: Commands,
     /// Cancelled when the squad is told to stop.
     pub(super) stopping: CancellationToken,
@@ -110,12 +113,15 @@ impl Dashboards {
                         .tell(slot, AgentCommand::Type(bytes.into()))
                         .await;
                 }
+                // Of several clients the one that moved last has the say.
+                Ask::Watch { slot } => self.gateway.focus(slot),
                 Ask::Resize { slot, size } => {
                     self.agents.tell(slot, AgentCommand::Resize(size)).await;
                 }
                 Ask::KillServer => self.kill(),
             }
         }
+        self.gateway.focus(None);
         slow.close();
         slow.wait().await;
     }

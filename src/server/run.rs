@@ -426,6 +426,7 @@ impl Squad {
         let dashboards = Dashboards {
             engine: engine.clone(),
             agents: agents.clone(),
+            gateway: Arc::clone(&self.gateway),
             commands: Arc::clone(&commands),
             stopping: self.farewell.clone(),
             settings: self.options.settings.ui.clone(),

@@ -73,6 +73,11 @@ pub enum Ask {
         /// What.
         bytes: Vec<u8>,
     },
+    /// A human looks at this agent now.
+    Watch {
+        /// Whose terminal is shown; none when nobody's is.
+        slot: Option<AgentSlot>,
+    },
     /// Give an agent's terminal this size.
     Resize {
         /// Whose.
@@ -260,6 +265,10 @@ where
         let watched = self.screen.as_ref().map(|(slot, _)| *slot);
         if selected != watched || (is_view && watched.is_none()) {
             self.watch_screen();
+        }
+        // The first agent is shown to everybody; who goes to another one looks at it.
+        if selected != watched && watched.is_some() {
+            self.ask(Ask::Watch { slot: selected }).await;
         }
         for want in wants {
             if let Some(reason) = self.carry_out(want).await? {
