@@ -32,6 +32,9 @@ use super::spares;
 use super::turn::{Step, Turn};
 use super::workshop::Workshop;
 
+#[path = "actor_frames.rs"]
+mod frames;
+
 /// Commands waiting for an actor; senders wait when it is full.
 const COMMANDS: usize = 64;
 /// Screens are published at most this often after the first change.
@@ -341,39 +344,6 @@ impl Watched {
         }
     }
 
-    /// The next moment at which something is due.
-    fn wake(&self) -> Option<Instant> {
-        let hands = self.last_human.map(|typed| typed + HANDS_OFF);
-        let hands = hands.filter(|moment| *moment > Instant::now());
-        let start =
-            matches!(self.cues.state(), AgentScreenState::Starting).then_some(self.start_limit);
-        let ward = self.ward.due().filter(|_| hands.is_none());
-        let due = [self.frame_due, self.update_due, hands, start, ward];
-        due.into_iter().flatten().min()
-    }
-
-    fn woken(&mut self, actor: &Actor) {
-        let now = Instant::now();
-        if self.update_due.is_some_and(|due| due <= now) {
-            self.screen.end_update();
-            self.update_due = None;
-            self.publish(actor);
-        }
-        if self.frame_due.is_some_and(|due| due <= now) {
-            self.publish(actor);
-        }
-    }
-
-    /// Sees whether an update has begun or ended.
-    fn time_update(&mut self) {
-        if self.screen.update_pending() {
-            self.update_due
-                .get_or_insert_with(|| Instant::now() + UPDATE_TIMEOUT);
-        } else {
-            self.update_due = None;
-        }
-    }
-
     async fn output(&mut self, actor: &Actor, bytes: &[u8]) {
         let bytes = &*self.redactor.clean(bytes);
         self.screen.feed(bytes);
@@ -388,23 +358,6 @@ impl Watched {
             self.turn.observe(&signal, self.cues.state());
         }
         self.draw_soon(actor);
-    }
-
-    /// At once on the first change, then at most every `FRAME`.
-    fn draw_soon(&mut self, actor: &Actor) {
-        let now = Instant::now();
-        match self.last_frame {
-            Some(last) if now < last + FRAME => {
-                self.frame_due.get_or_insert(last + FRAME);
-            }
-            _ => self.publish(actor),
-        }
-    }
-
-    fn publish(&mut self, actor: &Actor) {
-        self.frame_due = None;
-        self.last_frame = Some(Instant::now());
-        actor.screen_out.send_replace(Some(self.screen.snapshot(0)));
     }
 
     pub(super) async fn write(&self, actor: &Actor, bytes: &[u8]) {

@@ -27,6 +27,8 @@ const LOAD_PRIOR: Duration = Duration::from_secs(5);
 /// Unloading a model, until its memory is free: Ollama looks every 250 ms, and 0.5 to 1.5 s are
 /// usual.
 const EVICT: Duration = Duration::from_millis(1_500);
+/// Before a look at the catalogue when an endpoint has not been seen since the start.
+const UNSEEN: Duration = Duration::from_millis(200);
 /// Longest wait before a request that found no endpoint looks again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -183,7 +185,7 @@ impl Conductor {
             let loads = state.loads(now);
             let sites = match self.sites((state, &loads), &catalogue, request) {
                 Ok(sites) => sites,
-                Err(why) => return Placement::Never(why),
+                Err(placement) => return placement,
             };
             let (open, blocked): (Vec<_>, Vec<_>) = sites
                 .into_iter()
@@ -221,7 +223,7 @@ impl Conductor {
         known: Known<'_>,
         catalogue: &'a Catalogue,
         request: &Request,
-    ) -> Result<Vec<Site<'a>>, String> {
+    ) -> Result<Vec<Site<'a>>, Placement> {
         let (state, _) = known;
         let digest = catalogue
             .endpoints
@@ -252,12 +254,27 @@ impl Conductor {
         }
         match (sites.is_empty(), too_long) {
             (false, _) => Ok(sites),
-            (true, Some(most)) => Err(format!(
+            (true, Some(most)) => Err(Placement::Never(format!(
                 "the prompt has about {} tokens and exceeds the context length: {} can be given \
                  {most} at most",
                 request.tokens, request.model
-            )),
-            (true, None) => Err(format!("model '{}' not found", request.model)),
+            ))),
+            (true, None) => Err(self.nowhere(catalogue, request)),
+        }
+    }
+
+    /// No endpoint that was looked at has the model; after a start none has been yet.
+    fn nowhere(&self, catalogue: &Catalogue, request: &Request) -> Placement {
+        let unseen = self.settings.seats.iter().find(|seat| {
+            let known = catalogue.endpoints.get(&seat.name);
+            known.is_none_or(|endpoint| endpoint.seen_at.is_none() && endpoint.models.is_empty())
+        });
+        match unseen {
+            Some(seat) => {
+                let why = format!("endpoint {} has not answered yet", seat.name);
+                Placement::Wait(UNSEEN, why)
+            }
+            None => Placement::Never(format!("model '{}' not found", request.model)),
         }
     }
 

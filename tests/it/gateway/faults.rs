@@ -1,6 +1,9 @@
 //! What endpoints do wrong, and what a client sees of it: nothing where it can be helped, never half
 //! an answer for a whole one, and no request twice after its first byte.
 
+use std::sync::Arc;
+
+use warpsquad::core::catalogue::Catalogue;
 use warpsquad::core::runners::BreakerState;
 use warpsquad::core::served::Outcome;
 use warpsquad::gateway::{GatewaySettings, Patience};
@@ -158,6 +161,23 @@ async fn a_prompt_that_needs_more_context_gets_a_larger_rung() {
 }
 
 #[tokio::test]
+async fn after_a_start_a_request_waits_until_its_endpoint_was_looked_at() {
+    let mut world = World::new(&[""]).await;
+    let traffic = world.agent("t", "coder:7b");
+    let known = world.catalogue.send_replace(Arc::new(Catalogue::default()));
+    let looking = async {
+        let mut traffic = traffic.clone();
+        let waits = traffic.wait_for(|it| it.trouble.is_some());
+        let why = waits.await.unwrap().trouble.clone().unwrap();
+        assert!(why.contains("has not answered yet"), "{why}");
+        world.catalogue.send_replace(known);
+    };
+    let (answer, ()) = tokio::join!(world.chat("t", "coder:7b", "@sim say hello"), looking);
+    assert!(read(answer).await.0.contains("hello"));
+    assert_eq!(world.record().await.outcome, Outcome::Done);
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_down_is_waited_for() {
     let world = World::new(&[""]).await;
     drop(world.agent("t", "coder:7b"));
@@ -173,7 +193,7 @@ async fn an_endpoint_that_is_down_is_waited_for() {
         tokio::task::JoinSet::new(),
     )
     .await;
-    late.catalogue.send_replace(std::sync::Arc::new(catalogue));
+    late.catalogue.send_replace(Arc::new(catalogue));
     drop(late.agent("t", "coder:7b"));
     let body = chat("coder:7b", "@sim say hello");
     let asking = late.post("/agent/t/api/chat", &body);
