@@ -11,8 +11,13 @@ use crate::core::runners::ModelLoad;
 /// What the gateway has done, one row each for `status`.
 pub(super) fn gateway(view: &View) -> Vec<String> {
     let (gateway, measured) = (&view.gateway, &view.measured);
+    let address = if gateway.address.is_empty() {
+        String::new()
+    } else {
+        format!("{} · ", gateway.address)
+    };
     let mut rows = vec![format!(
-        "gateway    {} requests · {:.0} tok/s · {}",
+        "gateway    {address}{} requests · {:.0} tok/s · {}",
         measured.all.requests.max(gateway.served),
         gateway.rate,
         gateway.swaps_in_words()

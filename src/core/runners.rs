@@ -16,6 +16,8 @@ use super::model::ModelName;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GatewayReport {
+    /// Where it listens, `http://127.0.0.1:PORT`; empty before it does.
+    pub address: String,
     /// By endpoint.
     pub endpoints: BTreeMap<EndpointName, EndpointLoad>,
     /// Swaps made since the server started.

@@ -156,6 +156,8 @@ impl Gateway {
         stop: CancellationToken,
     ) -> Result<(), GatewayError> {
         listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        self.conductor.listens_at(format!("http://{address}"));
         let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|stream| {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY was refused");

@@ -33,6 +33,7 @@ impl Conductor {
 impl State {
     fn report(&self, now: Duration) -> GatewayReport {
         let mut report = GatewayReport {
+            address: self.address.clone(),
             served: self.served,
             output_tokens: self.output_tokens,
             ..GatewayReport::default()

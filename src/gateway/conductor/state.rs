@@ -93,6 +93,7 @@ pub(super) struct State {
     pub(super) served: u64,
     pub(super) output_tokens: u64,
     pub(super) next: u64,
+    pub(super) address: String,
 }
 
 impl Conductor {
@@ -127,6 +128,7 @@ impl Conductor {
             served: 0,
             output_tokens: 0,
             next: 1,
+            address: String::new(),
         };
         Self {
             settings,
@@ -147,6 +149,11 @@ impl Conductor {
     /// The moment that `Conductor::now` will say so.
     pub(super) fn instant(&self, at: Duration) -> Instant {
         self.began + at
+    }
+
+    /// Says where the gateway listens.
+    pub(in crate::gateway) fn listens_at(&self, address: String) {
+        self.change(|state, _| state.address = address);
     }
 
     /// What it says of endpoints and models.
