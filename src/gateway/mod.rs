@@ -5,10 +5,10 @@
 //! endpoint where it is expected to be complete first, queued until its model's turn comes, sent,
 //! and passed on chunk by chunk; what is seen on the way is learned from.
 //!
-//! - [`serve`]: routes and who may ask; [`grants`]: the tokens
-//! - [`ask`], [`openai`], [`lines`], [`reply`]: the shapes of requests and answers
-//! - [`course`]: the life of one request; [`answer`]: its answer; [`record`]: what is kept of it
-//! - [`conductor`]: where each request goes and when
+//! - `serve`: routes and who may ask; `grants`: the tokens
+//! - `ask`, `openai`, `lines`, `reply`: the shapes of requests and answers
+//! - `course`: the life of one request; `answer`: its answer; `record`: what is kept of it
+//! - `conductor`: where each request goes and when
 //!
 //! Invariants: gateway requests never pass through the engine's loop; nothing is sent to an
 //! endpoint twice once a byte of its answer has been passed on; no agent's request loads a model.

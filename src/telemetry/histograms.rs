@@ -2,7 +2,7 @@
 //! kind of work.
 //!
 //! Invariant: memory is bounded. A histogram takes some kilobytes, and of more than
-//! [`SERIES_MAX`] series of one kind the one that was quiet longest is given up and counted.
+//! `SERIES_MAX` series of one kind the one that was quiet longest is given up and counted.
 
 use std::collections::BTreeMap;
 

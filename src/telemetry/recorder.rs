@@ -1,5 +1,5 @@
 //! The flight recorder: every request that passed the gateway as one line of JSON
-//! ([`Served`](crate::core::served::Served)), in files that are rotated by size.
+//! ([`Served`]), in files that are rotated by size.
 //!
 //! There are figures in it, names and reasons, never a prompt, an answer, a token of the gateway
 //! or a key.

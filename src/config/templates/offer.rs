@@ -99,6 +99,8 @@ impl Offer {
         let framed = frame(&self.template, spec.prompt.trim_end(), verify);
         spec.asked = Some(std::mem::replace(&mut spec.prompt, framed));
         spec.template = Some(self.template.name.clone());
+        // A template says what kind of work it is for, also where that is nothing in particular.
+        spec.category_said = true;
         spec.edit_format.clone_from(&self.template.edit_format);
     }
 }

@@ -12,7 +12,7 @@ use super::strategy::{Belief, Field, Strategy, pick, suits};
 use crate::core::TaskId;
 use crate::core::catalogue::NoModel;
 use crate::core::endpoint::EndpointName;
-use crate::core::model::ModelName;
+use crate::core::model::{Model, ModelName};
 use crate::core::task::Category;
 
 /// Draws from which the chance of a choice is estimated; ± 3.5 percent at the worst.
@@ -280,9 +280,19 @@ fn explain(
         rejected: sifted.rejected.clone(),
         rejected_more: sifted.rejected_more,
         edit_format: model
-            .and_then(|model| edit_format(model, ask.largest_file, field.learned))
+            .and_then(|model| told_format(model, ask, field.learned))
             .map(str::to_owned),
     }
+}
+
+/// The format that Aider is told. Whole files are its own default for all but a few models, which
+/// it knows to be good at differences: only what was learned of a model overrules that, so that
+/// agents made ahead fit whatever file is small.
+fn told_format(model: &Model, ask: &Ask<'_>, learned: &Learned) -> Option<&'static str> {
+    let format = edit_format(model, ask.largest_file, learned)?;
+    let record = learned.models.get(&model.name);
+    let is_learned = record.is_some_and(|record| !record.formats.is_empty());
+    (format != "whole" || is_learned).then_some(format)
 }
 
 fn why(strategy: Strategy, agreed: &[Strategy]) -> &'static str {

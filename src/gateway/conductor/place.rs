@@ -72,7 +72,7 @@ pub(in crate::gateway) struct Placed {
 /// What was found.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::gateway) enum Placement {
-    Go(Placed),
+    Go(Box<Placed>),
     /// Nowhere for now: look again after this.
     Wait(Duration, String),
     /// Nowhere at all.
@@ -210,7 +210,7 @@ impl Conductor {
             match chosen {
                 Some((site, choice)) => {
                     state.breakers.goes(&site.seat.name, &request.model, now);
-                    Placement::Go(placed(state, site, request, choice.to_string()))
+                    Placement::Go(Box::new(placed(state, site, request, choice.to_string())))
                 }
                 None => waits(&blocked, now),
             }

@@ -1,6 +1,6 @@
 //! The strategies, one file each: how one of the places that may be used is picked.
 //!
-//! A strategy sees a [`Field`]: the places that passed the hard filters, with what each would take
+//! A strategy sees a `Field`: the places that passed the hard filters, with what each would take
 //! and what is believed of its model. It returns one of them and has no other effect.
 
 mod affinity;
