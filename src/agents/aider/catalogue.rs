@@ -131,6 +131,22 @@ const TABLE: &[Row] = &[
         FailureKind::ModelUnfit,
         Whose::Model,
     ),
+    // The gateway's own verdicts on what a model answered, and on what no endpoint takes.
+    (
+        &["litellm.", "the model answered nothing"],
+        FailureKind::EmptyAnswer,
+        Whose::Model,
+    ),
+    (
+        &["litellm.", "the model repeated itself"],
+        FailureKind::EmptyAnswer,
+        Whose::Model,
+    ),
+    (
+        &["litellm.", "(status 400)"],
+        FailureKind::ModelUnfit,
+        Whose::Model,
+    ),
     (
         &["OllamaError: ", "404 Not Found"],
         FailureKind::ModelMissing,
