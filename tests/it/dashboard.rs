@@ -136,6 +136,10 @@ fn whatever_ends_the_dashboard_the_terminal_is_as_it_was() {
 
     // All keys of the list are in the help.
     terminal.resize(120, 70);
+    terminal.wait_until("it is drawn in the new size", |screen| {
+        let hints = screen.lines().position(|line| line.starts_with("n new"));
+        hints.is_some_and(|row| row > 60)
+    });
     terminal.keys("?");
     for binding in warpsquad::tui::keymap::bindings(warpsquad::tui::keymap::Layer::Overview) {
         terminal.see(binding.help);
