@@ -10,7 +10,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use rustix::process::{getpid, getppid, getsid, nice, setsid};
+use rustix::io::Errno;
+use rustix::process::{getppid, nice, setsid};
 
 use super::platform;
 
@@ -114,9 +115,11 @@ fn prepare(args: &ShimArgs) -> Result<(), ShimError> {
     if getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(args.keeper) {
         return Err(ShimError::KeeperGone);
     }
-    let is_leader = getsid(None).is_ok_and(|session| session == getpid());
-    if !is_leader {
-        setsid().map_err(|error| ShimError::Preparation(error.into()))?;
+    // A program in a new terminal leads its session already, and is refused another. It is not
+    // asked which one it is in: that may be one of another PID namespace, which has no number here.
+    match setsid() {
+        Ok(_) | Err(Errno::PERM) => {}
+        Err(error) => return Err(ShimError::Preparation(error.into())),
     }
     if args.nice > 0 {
         nice(i32::from(args.nice)).map_err(|error| ShimError::Preparation(error.into()))?;
