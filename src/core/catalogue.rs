@@ -153,7 +153,7 @@ pub enum NoModel {
         need: u32,
     },
     /// What could serve does not fit into the memory of its endpoint.
-    #[error("no endpoint has the memory ({why})")]
+    #[error("no endpoint has the memory ({why}); a model that is named is used all the same")]
     NoRoom {
         /// One of them.
         why: String,

@@ -44,6 +44,8 @@ pub struct EndpointLoad {
     pub breaker: BreakerState,
     /// Traffic that is not ours was noticed within the last minute.
     pub foreign: bool,
+    /// GPU memory that its models may take, bytes, where that is known.
+    pub room: Option<u64>,
     /// Models with a request, a residency or a history on it.
     pub models: BTreeMap<ModelName, ModelLoad>,
 }

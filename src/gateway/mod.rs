@@ -27,7 +27,7 @@ mod serve;
 mod upstream;
 mod virtual_models;
 
-pub use conductor::{ConductorSettings, Seat};
+pub use conductor::{ConductorSettings, Gauge, Seat};
 pub use grants::Grants;
 pub use serve::{Gateway, GatewayError, GatewaySettings};
 pub use upstream::{Patience, Upstream};

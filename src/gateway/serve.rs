@@ -28,6 +28,7 @@ use super::{catalogue, virtual_models};
 use crate::core::catalogue::Catalogue;
 use crate::core::endpoint::EndpointName;
 use crate::core::model::ModelName;
+use crate::core::router::Fits;
 use crate::core::runners::GatewayReport;
 use crate::core::served::{Outcome, Served};
 use crate::core::task::Category;
@@ -127,6 +128,11 @@ impl Gateway {
         configured: Option<u32>,
     ) -> u32 {
         self.conductor.context(endpoint, model, configured)
+    }
+
+    /// The models that do not fit into the memory of their endpoint.
+    pub fn fits(&self) -> Fits {
+        self.conductor.fits()
     }
 
     /// The model that each category of tasks would get now.

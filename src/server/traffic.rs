@@ -9,14 +9,15 @@ use crate::agents::GatewayAccess;
 use crate::core::catalogue::Catalogue;
 use crate::core::endpoint::EndpointName;
 use crate::core::model::ModelName;
+use crate::core::router::Fits;
 use crate::core::served::Served;
 use crate::core::settings::Settings;
 use crate::engine::{EngineHandle, Input};
 use crate::gateway::{
-    ConductorSettings, Gateway, GatewayError, GatewaySettings, Patience, Seat, Upstream,
+    ConductorSettings, Gateway, GatewayError, GatewaySettings, Gauge, Patience, Seat, Upstream,
 };
 
-use crate::telemetry::room::rooms;
+use crate::telemetry::room;
 
 use super::clock::read;
 use super::run::{ServerError, ServerOptions};
@@ -68,6 +69,7 @@ fn settings(settings: &Settings, data: &Path) -> GatewaySettings {
             seats: seats(settings),
             models: settings.models.clone(),
             learned: Some(data.join("learned.json")),
+            gauge: gauge(settings),
             ..ConductorSettings::default()
         },
         patience: settings.medic.no_answer,
@@ -77,17 +79,15 @@ fn settings(settings: &Settings, data: &Path) -> GatewaySettings {
 }
 
 fn seats(settings: &Settings) -> Vec<Seat> {
-    // Nothing of ours is resident that the reserve does not count: it is the squad that starts.
-    let rooms = rooms(settings, |_| 0);
+    // What is in memory already is not known yet: the driver's figures mean nothing without it.
+    let reserve = room::reserve(settings);
     let endpoints = settings.endpoints.iter();
     endpoints
         .map(|endpoint| Seat {
             name: EndpointName(endpoint.name.clone()),
             url: endpoint.url.clone(),
             parallel: endpoint.parallel,
-            room: rooms
-                .get(&EndpointName(endpoint.name.clone()))
-                .map(|room| room.size),
+            room: room::room(endpoint, &[], 0, reserve).map(|room| room.size),
             kv_cache: endpoint.kv_cache.unwrap_or_default(),
             gpu: endpoint
                 .gpu
@@ -95,6 +95,17 @@ fn seats(settings: &Settings) -> Vec<Seat> {
                 .unwrap_or_else(|| endpoint.name.clone()),
         })
         .collect()
+}
+
+/// Reads the memory of this machine's GPUs, where an endpoint depends on it.
+fn gauge(settings: &Settings) -> Option<Gauge> {
+    let gpus = room::open(settings)?;
+    let (endpoints, reserve) = (settings.endpoints.clone(), room::reserve(settings));
+    Some(Gauge(Arc::new(move |name, taken| {
+        let endpoint = endpoints.iter().find(|it| it.name == name.0)?;
+        let room = room::room(endpoint, &gpus.read(), taken, reserve);
+        room.map(|room| room.size)
+    })))
 }
 
 /// How agents reach models.
@@ -120,6 +131,7 @@ pub(super) async fn exchange(
     catalogue: watch::Sender<Arc<Catalogue>>,
 ) {
     let (mut view, mut report) = (engine.view(), gateway.report());
+    let mut fits = Arc::new(Fits::default());
     loop {
         let open = tokio::select! {
             changed = view.changed() => {
@@ -140,6 +152,13 @@ pub(super) async fn exchange(
                 changed.is_ok() && engine.report(Input::Gateway(now)).await.is_ok()
             }
         };
+        let now = gateway.fits();
+        if *fits != now {
+            fits = Arc::new(now);
+            if engine.report(Input::Fits(Arc::clone(&fits))).await.is_err() {
+                return;
+            }
+        }
         if !open {
             return;
         }

@@ -43,19 +43,25 @@ pub fn rooms(
     settings: &Settings,
     resident: impl Fn(&EndpointName) -> u64,
 ) -> BTreeMap<EndpointName, Room> {
-    let asks = |it: &EndpointSettings| it.vram.is_none() && it.is_on_this_machine();
-    let gpus = if settings.endpoints.iter().any(asks) {
-        Gpus::open().map(|gpus| gpus.read()).unwrap_or_default()
-    } else {
-        Vec::new()
-    };
-    let reserve = u64::try_from(settings.vram.reserve).unwrap_or(u64::MAX);
+    let gpus = open(settings).map(|gpus| gpus.read()).unwrap_or_default();
+    let reserve = reserve(settings);
     let of = |endpoint: &EndpointSettings| {
         let name = EndpointName(endpoint.name.clone());
         let room = room(endpoint, &gpus, resident(&name), reserve)?;
         Some((name, room))
     };
     settings.endpoints.iter().filter_map(of).collect()
+}
+
+/// The GPUs of this machine, where an endpoint's room is to be read from them and they answer.
+pub fn open(settings: &Settings) -> Option<Gpus> {
+    let asks = |it: &EndpointSettings| it.vram.is_none() && it.is_on_this_machine();
+    settings.endpoints.iter().any(asks).then(Gpus::open)?.ok()
+}
+
+/// Bytes that are kept free for others.
+pub fn reserve(settings: &Settings) -> u64 {
+    u64::try_from(settings.vram.reserve).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ impl Dispatcher {
         };
         let is_wanted = self.lanes[change.target].is_wanted();
         if change.phase == Phase::Draining {
-            if !is_wanted {
+            if !is_wanted && !change.is_reload() {
                 for victim in &change.victims {
                     self.lanes[*victim].fenced = false;
                 }
@@ -147,7 +147,7 @@ impl Dispatcher {
         self.begin(target, victims, going);
     }
 
-    fn begin(&mut self, target: usize, victims: Vec<usize>, going: Going) {
+    pub(super) fn begin(&mut self, target: usize, victims: Vec<usize>, going: Going) {
         for victim in &victims {
             self.lanes[*victim].fenced = true;
         }

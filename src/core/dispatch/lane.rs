@@ -78,6 +78,8 @@ pub(super) struct Lane {
     /// Its process has died; the endpoint may go on listing it.
     pub(super) dead: bool,
     pub(super) stuck_since: Option<Moment>,
+    /// When it was last loaded again because a part of it ran on the CPU.
+    pub(super) reloaded_at: Option<Moment>,
     pub(super) expires_at: Option<Timestamp>,
     /// The context that it is listed with since its load. An endpoint may give a model less than
     /// was asked for, and is then not asked to load it again and again.
@@ -115,6 +117,7 @@ impl Lane {
             swap: None,
             dead: false,
             stuck_since: None,
+            reloaded_at: None,
             expires_at: None,
             listed: None,
             touched: false,

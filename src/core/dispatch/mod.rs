@@ -20,6 +20,7 @@ mod decide;
 mod dispatcher;
 mod lane;
 mod rates;
+mod reload;
 mod report;
 mod room;
 mod shadow;

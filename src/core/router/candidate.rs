@@ -213,8 +213,9 @@ impl<'a> Sifted<'a> {
             return Some((Reason::TooSmall, why));
         }
         let too_large = world.fits.too_large.get(endpoint);
-        too_large
-            .is_some_and(|models| models.contains(&model.name))
+        // Who names it knows that a part of it will run on the CPU.
+        let is_too_large = too_large.is_some_and(|models| models.contains(&model.name));
+        (is_too_large && !asked_for)
             .then(|| (Reason::TooLarge, "it does not fit into the memory".into()))
     }
 

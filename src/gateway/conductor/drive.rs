@@ -44,6 +44,10 @@ const KEEP_ALIVE: u32 = 1_800;
 /// Works for the conductor for ever.
 pub(in crate::gateway) async fn drive(conductor: Arc<Conductor>, upstream: Upstream) {
     let mut jobs = JoinSet::new();
+    // What is in memory already says how much of it is there for models.
+    for endpoint in conductor.endpoints() {
+        jobs.spawn(look(Arc::clone(&conductor), upstream.clone(), endpoint));
+    }
     let mut looked = None;
     let mut published = Instant::now();
     let mut remembered = Instant::now();
@@ -59,7 +63,8 @@ pub(in crate::gateway) async fn drive(conductor: Arc<Conductor>, upstream: Upstr
                 jobs.spawn(look(Arc::clone(&conductor), upstream.clone(), endpoint));
             }
         }
-        if now >= published + PUBLISH && conductor.publish() {
+        if now >= published + PUBLISH && conductor.is_dirty() {
+            conductor.publish();
             published = now;
         }
         if now >= remembered + REMEMBER {
@@ -73,7 +78,11 @@ pub(in crate::gateway) async fn drive(conductor: Arc<Conductor>, upstream: Upstr
         tokio::select! {
             () = conductor.work.notified() => {}
             _ = jobs.join_next(), if !jobs.is_empty() => {}
-            () = sleep_until(wake) => conductor.change(|_, _| {}),
+            () = sleep_until(wake) => {
+                if due.is_some_and(|at| at <= Instant::now()) {
+                    conductor.change(|_, _| {});
+                }
+            }
         }
     }
 }
@@ -193,6 +202,7 @@ impl Conductor {
 
 async fn look(conductor: Arc<Conductor>, upstream: Upstream, endpoint: EndpointName) {
     if let Some(listed) = running(&conductor, &upstream, &endpoint).await {
+        conductor.gauge(&endpoint, &listed).await;
         conductor.seen(&endpoint, &listed);
     }
 }

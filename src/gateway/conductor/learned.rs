@@ -3,20 +3,16 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::report::load_of;
-use super::state::{Conductor, Seat, State};
-use crate::core::catalogue::Catalogue;
+use super::state::Conductor;
 use crate::core::context::{CharsPerToken, ContextPlan, need_of};
-use crate::core::dispatch::{Listed, Rates, Runner};
-use crate::core::endpoint::EndpointName;
+use crate::core::dispatch::{Rates, Runner};
 use crate::core::model::ModelName;
 use crate::core::served::Served;
 use crate::core::stall::Stalls;
-use crate::core::vram::{Shape, VramTable};
+use crate::core::vram::VramTable;
 
 /// Tokens of an answer before one was seen: an edit of a few dozen lines.
 const OUTPUT_PRIOR: f64 = 300.0;
@@ -131,45 +127,6 @@ impl Learned {
             self.models.pop_first();
         }
         self.models.entry(model.clone()).or_default()
-    }
-}
-
-impl State {
-    /// What is resident says how much memory a model needs, and whether a part runs on the CPU.
-    pub(super) fn see(
-        &mut self,
-        endpoint: &EndpointName,
-        listed: &[Listed],
-        catalogue: &Catalogue,
-        (seat, now): (Option<&Seat>, Duration),
-    ) {
-        let loads = self.loads(now);
-        let installed = catalogue.endpoints.get(endpoint);
-        for it in listed {
-            let key = (endpoint.clone(), it.model.clone());
-            let spills = it.size_vram < it.size && seat.is_some_and(|seat| seat.room.is_some());
-            if spills {
-                let percent = (it.size - it.size_vram) * 100 / it.size.max(1);
-                self.trouble
-                    .insert(key, format!("{percent} % of it runs on the CPU"));
-            } else if self
-                .trouble
-                .get(&key)
-                .is_some_and(|why| why.ends_with("on the CPU"))
-            {
-                self.trouble.remove(&key);
-            }
-            let model = installed.and_then(|endpoint| endpoint.model(&it.model));
-            if let (Some(model), Some(seat)) = (model, seat) {
-                let slots = load_of(&loads, endpoint, &model.name).map_or(1, |load| load.slots);
-                let shape = Shape {
-                    context: it.context,
-                    slots: slots.max(1),
-                    kv_cache: seat.kv_cache,
-                };
-                self.learned.vram.observe(endpoint, model, shape, it.size);
-            }
-        }
     }
 }
 

@@ -11,11 +11,13 @@
 
 mod drive;
 mod learned;
+mod memory;
 mod place;
 mod report;
 mod state;
 mod ticket;
 
+pub use memory::Gauge;
 pub use state::{ConductorSettings, Seat};
 
 pub(super) use drive::{drive, root_cause};

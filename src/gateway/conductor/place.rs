@@ -159,7 +159,7 @@ impl Conductor {
                 let slots = load_of(&loads, endpoint, &known.name).map_or(1, |load| load.slots);
                 let shape = shape(seat, slots, context);
                 let need = state.learned.vram.need(endpoint, known, shape);
-                Some(need.size <= seat.room?)
+                Some(need.size <= state.room(seat)?)
             };
             let trained = known.and_then(|model| model.context_length);
             state.learned.context(model, configured, trained, fits)

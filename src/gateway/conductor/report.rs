@@ -11,22 +11,30 @@ use crate::core::model::ModelName;
 use crate::core::runners::{EndpointLoad, GatewayReport, ModelLoad, RunnerState};
 
 impl Conductor {
-    /// Publishes what is new; whether there was anything.
-    pub(super) fn publish(&self) -> bool {
-        let report = self.look(State::report);
+    /// Publishes what is new, if anything is.
+    pub(super) fn publish(&self) {
+        self.begin(|state| state.is_dirty = false);
+        let report = self.look(|state, now| self.said(state, now));
         self.report.send_if_modified(|current| {
             let differs = *current != report;
             if differs {
                 *current = report;
             }
             differs
-        })
+        });
     }
 
-    /// Whether there is something to publish or soon will be.
+    /// Whether anything has changed since the last report.
     pub(super) fn is_dirty(&self) -> bool {
-        let report = self.look(State::report);
-        *self.report.borrow() != report
+        self.look(|state, _| state.is_dirty)
+    }
+
+    fn said(&self, state: &State, now: Duration) -> GatewayReport {
+        let mut report = state.report(now);
+        for (name, endpoint) in &mut report.endpoints {
+            endpoint.room = self.seat(name).and_then(|seat| state.room(seat));
+        }
+        report
     }
 }
 

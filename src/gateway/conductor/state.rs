@@ -9,6 +9,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::learned::Learned;
+use super::memory::{Gauge, Reading};
 use super::ticket::Released;
 use crate::core::breaker::Breakers;
 use crate::core::catalogue::Catalogue;
@@ -34,6 +35,8 @@ pub struct ConductorSettings {
     pub dispatch: DispatchSettings,
     /// Where what is learned is kept; none forgets it.
     pub learned: Option<PathBuf>,
+    /// Reads GPU memory; none where nobody can.
+    pub gauge: Option<Gauge>,
 }
 
 /// One endpoint as the conductor sees it.
@@ -45,7 +48,8 @@ pub struct Seat {
     pub url: String,
     /// Requests of one model that it serves at a time, where that is configured.
     pub parallel: Option<u16>,
-    /// GPU memory that models may take, bytes; none where that is unknown.
+    /// GPU memory that models may take, bytes, until the gauge has told; none where that is
+    /// unknown.
     pub room: Option<u64>,
     /// Type of its key-value cache.
     pub kv_cache: KvCache,
@@ -80,6 +84,10 @@ pub(super) struct State {
     pub(super) rates: Rates,
     pub(super) conversations: Conversations,
     pub(super) learned: Learned,
+    /// GPU memory as last read.
+    pub(super) rooms: BTreeMap<EndpointName, Reading>,
+    /// GPU memory that each endpoint's models took when it was last looked at, bytes.
+    pub(super) taken: BTreeMap<EndpointName, u64>,
     /// Models that an endpoint denies having, until the catalogue is new.
     pub(super) absent: BTreeSet<(EndpointName, ModelName)>,
     /// What is wrong with a runner, in words.
@@ -90,6 +98,8 @@ pub(super) struct State {
     pub(super) looked: Option<Duration>,
     /// The catalogue that `absent` is about.
     catalogue: Arc<Catalogue>,
+    /// Something has changed since the last report.
+    pub(super) is_dirty: bool,
     pub(super) served: u64,
     pub(super) output_tokens: u64,
     pub(super) next: u64,
@@ -120,11 +130,14 @@ impl Conductor {
             rates: learned.rates.clone(),
             conversations: Conversations::default(),
             learned,
+            rooms: BTreeMap::new(),
+            taken: BTreeMap::new(),
             absent: BTreeSet::new(),
             trouble: BTreeMap::new(),
             active: Duration::ZERO,
             looked: None,
             catalogue: Arc::default(),
+            is_dirty: true,
             served: 0,
             output_tokens: 0,
             next: 1,
@@ -193,6 +206,7 @@ impl Conductor {
         let now = self.now();
         let result = change(&mut state, now);
         state.settle(now);
+        state.is_dirty = true;
         drop(state);
         self.changed
             .send_modify(|count| *count = count.wrapping_add(1));
