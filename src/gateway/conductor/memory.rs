@@ -22,10 +22,12 @@ use crate::core::router::Fits;
 use crate::core::runners::RunnerState;
 use crate::core::vram::Shape;
 
-/// Reads the GPU memory, in bytes, that an endpoint's models may take, given what they take now.
-/// It may take some milliseconds.
+/// Bytes of GPU memory that an endpoint's models may take, given the bytes that they take now.
+type ReadRoom = dyn Fn(&EndpointName, u64) -> Option<u64> + Send + Sync;
+
+/// Reads how much GPU memory an endpoint's models may take. It may take some milliseconds.
 #[derive(Clone)]
-pub struct Gauge(pub Arc<dyn Fn(&EndpointName, u64) -> Option<u64> + Send + Sync>);
+pub struct Gauge(pub Arc<ReadRoom>);
 
 impl fmt::Debug for Gauge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
