@@ -319,12 +319,8 @@ impl Squad {
 
     async fn start_gateway(&mut self) -> Result<(), ServerError> {
         let listener = self.jobs.keeper().gateway().await?;
-        let served = Arc::clone(&self.gateway).serve(listener, self.stop.clone());
-        self.tracker.spawn(async move {
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the gateway has ended");
-            }
-        });
+        let ended = traffic::spawn(Arc::clone(&self.gateway), listener, self.stop.clone())?;
+        self.tracker.spawn(async move { ended.cancelled().await });
         if let Some(served) = self.served.take() {
             self.tracker.spawn(measure::measure(
                 served,

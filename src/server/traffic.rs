@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::agents::GatewayAccess;
 use crate::core::catalogue::Catalogue;
@@ -121,6 +122,38 @@ pub(super) fn access(base: String, gateway: &Arc<Gateway>) -> GatewayAccess {
         }),
         revoke: Arc::new(move |token| revoking.grants().revoke(token)),
     }
+}
+
+/// The gateway on a thread of its own until `stop`: a token passes at once, whatever else the
+/// server does, and no second thread has to be woken for it. What is open then is cut; the next
+/// server accepts on the same listener.
+pub(super) fn spawn(
+    gateway: Arc<Gateway>,
+    listener: std::net::TcpListener,
+    stop: CancellationToken,
+) -> Result<CancellationToken, ServerError> {
+    let failed = |source| ServerError::System {
+        what: "the gateway cannot be started",
+        source,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    let ended = CancellationToken::new();
+    let guard = ended.clone().drop_guard();
+    std::thread::Builder::new()
+        .name("gateway".into())
+        .spawn(move || {
+            let _guard = guard;
+            let serving = gateway.serve(listener, stop.clone());
+            if let Some(Err(error)) = runtime.block_on(stop.run_until_cancelled(serving)) {
+                tracing::error!(%error, "the gateway has ended");
+            }
+            runtime.shutdown_background();
+        })
+        .map_err(failed)?;
+    Ok(ended)
 }
 
 /// Keeps the gateway's catalogue as the engine's, and the engine's view of the gateway as the
