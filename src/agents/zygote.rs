@@ -163,6 +163,8 @@ impl Place {
             ("PATH", self.path.clone()),
             ("LANG", "C.UTF-8".to_owned()),
             ("HOME", text(&self.home)?),
+            // Else every thread of every agent gets a heap of its own, and shares none of it.
+            ("MALLOC_ARENA_MAX", "1".into()),
             ("SQUAD_AGENT_HOME", text(&self.home)?),
             ("GIT_CONFIG_GLOBAL", "/dev/null".to_owned()),
             ("NO_PROXY", "*".to_owned()),
