@@ -131,8 +131,8 @@ impl Gateway {
     }
 
     /// The models that do not fit into the memory of their endpoint.
-    pub fn fits(&self) -> Fits {
-        self.conductor.fits()
+    pub fn fits(&self, catalogue: &Catalogue) -> Fits {
+        self.conductor.fits(catalogue)
     }
 
     /// The model that each category of tasks would get now.

@@ -8,6 +8,7 @@
 //! - `demo`: the simulator of the demo's squad.
 //! - `upgrade`: handing over to another server program, and the way back.
 //! - `effects`: what the engine asks for, carried out; every effect may be asked for again.
+//! - `fits`: what fits into GPUs, told to the engine in time.
 //! - `intake`: what a submission leaves open, filled in from the repository and its settings.
 
 mod adopt;
@@ -18,6 +19,7 @@ mod clock;
 mod dashboards;
 mod demo;
 mod effects;
+mod fits;
 mod hygiene;
 mod inhibit;
 mod installation;

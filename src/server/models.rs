@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::fits::Fitting;
 use crate::core::catalogue::{Catalogue, diff};
 use crate::core::endpoint::{Endpoint, EndpointName};
 use crate::core::settings::Settings;
@@ -18,6 +19,7 @@ const REPORTS: usize = 64;
 pub(super) async fn watch_endpoints(
     settings: Arc<Settings>,
     engine: EngineHandle,
+    fitting: Arc<Fitting>,
     clients: watch::Receiver<usize>,
     stop: CancellationToken,
 ) {
@@ -26,7 +28,7 @@ pub(super) async fn watch_endpoints(
     let (sender, reports) = mpsc::channel(REPORTS);
     tokio::join!(
         discovery.run(sender, stop.clone()),
-        collect(&settings, &engine, reports),
+        collect(&settings, &engine, &fitting, reports),
         stop.run_until_cancelled(follow(controls, engine.view(), clients)),
     );
 }
@@ -34,6 +36,7 @@ pub(super) async fn watch_endpoints(
 async fn collect(
     settings: &Settings,
     engine: &EngineHandle,
+    fitting: &Fitting,
     mut reports: mpsc::Receiver<EndpointReport>,
 ) {
     let mut catalogue = Catalogue::default();
@@ -55,7 +58,7 @@ async fn collect(
             catalogue: Arc::new(catalogue.clone()),
             changes,
         };
-        if engine.report(input).await.is_err() {
+        if fitting.tell(&catalogue).await.is_err() || engine.report(input).await.is_err() {
             return;
         }
     }

@@ -33,6 +33,7 @@ use super::clean::Sizes;
 use super::clock::{now, read};
 use super::dashboards::Dashboards;
 use super::effects::Effects;
+use super::fits::Fitting;
 use super::installation::{InstallPolicy, Installer};
 use super::{
     adopt, clean, demo, hygiene, inhibit, intake, load, log, measure, models, reads, traffic,
@@ -194,6 +195,7 @@ struct Squad {
     engine: EngineHandle,
     jobs: Jobs,
     gateway: Arc<Gateway>,
+    fitting: Arc<Fitting>,
     served: Option<mpsc::Receiver<Served>>,
     catalogue: Option<watch::Sender<Arc<Catalogue>>>,
     workshop: Arc<Workshop>,
@@ -240,12 +242,14 @@ impl Squad {
             python_seen,
             stop.clone(),
         );
+        let fitting = Fitting::new(Arc::clone(&gateway), engine.clone());
         let (stopping, stop_asked) = mpsc::channel(1);
         let (clients, _) = watch::channel(0);
         Ok(Self {
             options,
             engine,
             jobs,
+            fitting,
             gateway,
             served: Some(served),
             catalogue: Some(catalogue),
@@ -331,7 +335,8 @@ impl Squad {
         }
         if let Some(catalogue) = self.catalogue.take() {
             let (gateway, engine) = (Arc::clone(&self.gateway), self.engine.clone());
-            let exchanging = traffic::exchange(gateway, engine, catalogue);
+            let exchanging =
+                traffic::exchange(gateway, engine, Arc::clone(&self.fitting), catalogue);
             let stop = self.stop.clone();
             self.tracker
                 .spawn(stop.run_until_cancelled_owned(exchanging));
@@ -371,6 +376,7 @@ impl Squad {
         let watching = models::watch_endpoints(
             Arc::clone(&self.workshop.settings),
             self.engine.clone(),
+            Arc::clone(&self.fitting),
             self.clients.subscribe(),
             self.stop.clone(),
         );

@@ -10,7 +10,6 @@ use crate::agents::GatewayAccess;
 use crate::core::catalogue::Catalogue;
 use crate::core::endpoint::EndpointName;
 use crate::core::model::ModelName;
-use crate::core::router::Fits;
 use crate::core::served::Served;
 use crate::core::settings::Settings;
 use crate::engine::{EngineHandle, Input};
@@ -21,6 +20,7 @@ use crate::gateway::{
 use crate::telemetry::room;
 
 use super::clock::read;
+use super::fits::Fitting;
 use super::run::{ServerError, ServerOptions};
 
 /// Records of requests that have ended and were not written yet; more are lost and counted.
@@ -161,10 +161,10 @@ pub(super) fn spawn(
 pub(super) async fn exchange(
     gateway: Arc<Gateway>,
     engine: EngineHandle,
+    fitting: Arc<Fitting>,
     catalogue: watch::Sender<Arc<Catalogue>>,
 ) {
     let (mut view, mut report) = (engine.view(), gateway.report());
-    let mut fits = Arc::new(Fits::default());
     loop {
         let open = tokio::select! {
             changed = view.changed() => {
@@ -185,14 +185,8 @@ pub(super) async fn exchange(
                 changed.is_ok() && engine.report(Input::Gateway(now)).await.is_ok()
             }
         };
-        let now = gateway.fits();
-        if *fits != now {
-            fits = Arc::new(now);
-            if engine.report(Input::Fits(Arc::clone(&fits))).await.is_err() {
-                return;
-            }
-        }
-        if !open {
+        let known = Arc::clone(&catalogue.borrow());
+        if !open || fitting.tell(&known).await.is_err() {
             return;
         }
     }

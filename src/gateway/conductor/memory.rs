@@ -65,8 +65,7 @@ impl Conductor {
 
     /// The models that do not fit into the memory of their endpoint with the smallest context that
     /// they would be given.
-    pub(in crate::gateway) fn fits(&self) -> Fits {
-        let catalogue = self.catalogue.borrow().clone();
+    pub(in crate::gateway) fn fits(&self, catalogue: &Catalogue) -> Fits {
         self.look(|state, _| {
             let mut fits = Fits::default();
             for (name, endpoint) in &catalogue.endpoints {

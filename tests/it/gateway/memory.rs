@@ -1,5 +1,6 @@
 //! The memory of GPUs: what does not fit, and what came into memory in part only.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -98,8 +99,9 @@ async fn models_larger_than_the_memory_are_told_to_the_router() {
             rooms.eq([room])
         };
         reported(&world, known).await;
-        let fits = world.gateway.fits();
-        let models: usize = fits.too_large.values().map(|models| models.len()).sum();
+        let catalogue = world.catalogue.borrow().clone();
+        let fits = world.gateway.fits(&catalogue);
+        let models: usize = fits.too_large.values().map(BTreeSet::len).sum();
         assert_eq!(models, too_large, "{room} bytes");
     }
 }
