@@ -237,6 +237,11 @@ impl Failure {
         self.kind == FailureKind::Unreachable
     }
 
+    /// The model itself has answered nothing; the endpoint did what it should.
+    pub fn is_of_the_model(&self) -> bool {
+        matches!(self.kind, FailureKind::Empty | FailureKind::ThinkingOnly)
+    }
+
     /// The model has to be loaded again.
     pub fn is_runner_gone(&self) -> bool {
         self.kind == FailureKind::RunnerGone

@@ -53,6 +53,9 @@ pub(super) struct Course {
     /// Endpoints that have failed it.
     avoid: BTreeSet<crate::core::endpoint::EndpointName>,
     failures: u32,
+    /// The first failure that was not the model's own: an answer of nothing after it is no verdict
+    /// on the model, which was not asked as often as it should.
+    blame: Option<String>,
     begun: Instant,
 }
 
@@ -94,6 +97,7 @@ impl Course {
             record,
             avoid: BTreeSet::new(),
             failures: 0,
+            blame: None,
             begun: Instant::now(),
         }
     }
@@ -262,11 +266,17 @@ impl Course {
             }
             Remedy::RetrySame => {}
         }
+        if !failure.is_of_the_model() {
+            self.blame.get_or_insert_with(|| failure.why.clone());
+        }
         match self.gateway.conductor.retry(self.record.served.tries) {
             Some(pause) => Onward::Again(pause),
             // An endpoint that takes no connection has not been tried: its breaker decides.
             None if failure.is_unreachable() => Onward::Again(Duration::from_secs(1)),
-            None => Onward::Over(self.verdict_now(&failure.why)),
+            None => {
+                let why = self.blame.take().unwrap_or_else(|| failure.why.clone());
+                Onward::Over(self.verdict_now(&why))
+            }
         }
     }
 

@@ -124,7 +124,8 @@ fn a_killed_zygote_is_replaced_while_agents_go_on() {
 #[test]
 fn when_forking_keeps_failing_agents_start_cold_and_the_squad_says_so() {
     let server = Server::simulator();
-    let squad = Squad::new(&server, 1, "");
+    // A spare that was forked before would take the last task.
+    let squad = Squad::new_with(&server, 1, "spare = 0", "");
     assert_eq!(squad.run(&["server"]).code, Some(0));
     let (slow, no) = ("@sim slow 30\n@sim create slow.txt := x", 6);
     let waiting = squad.begin(&["run", "--until", "merged", slow]);

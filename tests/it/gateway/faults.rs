@@ -227,3 +227,21 @@ async fn an_endpoint_that_is_down_is_waited_for() {
     assert!(text.contains("hello"));
     assert_eq!(late.record().await.outcome, Outcome::Done);
 }
+
+#[tokio::test]
+async fn an_answer_of_nothing_after_a_fault_of_the_endpoint_is_no_verdict_on_the_model() {
+    let fault = |rest: &str| format!("[[fault]]\nprompt = \"@sim\"\n{rest}\n");
+    let broken = fault("nth = 1\nkind = \"status\"\nstatus = 500\nmessage = \"CUDA error\"");
+    let nothing = fault("kind = \"empty\"");
+    for (scenario, why) in [
+        (format!("{broken}{nothing}"), "CUDA error"),
+        (nothing.clone(), "the model answered nothing"),
+    ] {
+        let mut world = World::new(&[&scenario]).await;
+        drop(world.agent("t", "coder:7b"));
+        let answer = world.chat("t", "coder:7b", "@sim say hello").await;
+        let text = answer.text().await.unwrap();
+        assert!(text.contains(FINAL) && text.contains(why), "{text}");
+        assert_eq!(world.record().await.tries, 3);
+    }
+}
