@@ -32,6 +32,7 @@ mod models;
 mod old_archives;
 mod reads;
 mod run;
+mod threads;
 mod traffic;
 mod upgrade;
 

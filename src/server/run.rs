@@ -36,8 +36,8 @@ use super::effects::Effects;
 use super::fits::Fitting;
 use super::installation::{InstallPolicy, Installer};
 use super::{
-    adopt, clean, demo, hygiene, inhibit, intake, load, log, measure, models, reads, traffic,
-    upgrade,
+    adopt, clean, demo, hygiene, inhibit, intake, load, log, measure, models, reads, threads,
+    traffic, upgrade,
 };
 
 /// Events of a finished task are kept this long: 30 days.
@@ -167,26 +167,11 @@ fn parallel(settings: &Settings) -> BTreeMap<EndpointName, u16> {
 
 /// The engine on a thread of its own, because its commits wait for the disk.
 fn spawn_engine(engine: EngineLoop<SqliteStore>) -> Result<CancellationToken, ServerError> {
-    let failed = |source| ServerError::System {
-        what: "the engine cannot be started",
-        source,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(failed)?;
-    let fenced = CancellationToken::new();
-    let ended = fenced.clone();
-    std::thread::Builder::new()
-        .name("engine".into())
-        .spawn(move || {
-            if let Err(error) = runtime.block_on(engine.run()) {
-                tracing::warn!(%error, "the engine has ended");
-            }
-            ended.cancel();
-        })
-        .map_err(failed)?;
-    Ok(fenced)
+    threads::spawn("engine", |runtime| {
+        if let Err(error) = runtime.block_on(engine.run()) {
+            tracing::warn!(%error, "the engine has ended");
+        }
+    })
 }
 
 /// Everything but the engine.

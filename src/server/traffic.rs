@@ -22,6 +22,7 @@ use crate::telemetry::room;
 use super::clock::read;
 use super::fits::Fitting;
 use super::run::{ServerError, ServerOptions};
+use super::threads;
 
 /// Records of requests that have ended and were not written yet; more are lost and counted.
 const SERVED: usize = 1_024;
@@ -125,35 +126,17 @@ pub(super) fn access(base: String, gateway: &Arc<Gateway>) -> GatewayAccess {
 }
 
 /// The gateway on a thread of its own until `stop`: a token passes at once, whatever else the
-/// server does, and no second thread has to be woken for it. What is open then is cut; the next
-/// server accepts on the same listener.
+/// server does, and no second thread has to be woken for it.
 pub(super) fn spawn(
     gateway: Arc<Gateway>,
     listener: std::net::TcpListener,
     stop: CancellationToken,
 ) -> Result<CancellationToken, ServerError> {
-    let failed = |source| ServerError::System {
-        what: "the gateway cannot be started",
-        source,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(failed)?;
-    let ended = CancellationToken::new();
-    let guard = ended.clone().drop_guard();
-    std::thread::Builder::new()
-        .name("gateway".into())
-        .spawn(move || {
-            let _guard = guard;
-            let serving = gateway.serve(listener, stop.clone());
-            if let Some(Err(error)) = runtime.block_on(stop.run_until_cancelled(serving)) {
-                tracing::error!(%error, "the gateway has ended");
-            }
-            runtime.shutdown_background();
-        })
-        .map_err(failed)?;
-    Ok(ended)
+    threads::spawn("gateway", |runtime| {
+        if let Err(error) = runtime.block_on(gateway.serve(listener, stop)) {
+            tracing::error!(%error, "the gateway has ended");
+        }
+    })
 }
 
 /// Keeps the gateway's catalogue as the engine's, and the engine's view of the gateway as the
@@ -182,11 +165,14 @@ pub(super) async fn exchange(
             }
             changed = report.changed() => {
                 let now = Arc::new(report.borrow_and_update().clone());
-                changed.is_ok() && engine.report(Input::Gateway(now)).await.is_ok()
+                // New models are told with the catalogue; here it is the memory that may be new.
+                let known = Arc::clone(&catalogue.borrow());
+                changed.is_ok()
+                    && engine.report(Input::Gateway(now)).await.is_ok()
+                    && fitting.tell(&known).await.is_ok()
             }
         };
-        let known = Arc::clone(&catalogue.borrow());
-        if !open || fitting.tell(&known).await.is_err() {
+        if !open {
             return;
         }
     }
