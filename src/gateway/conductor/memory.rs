@@ -22,6 +22,9 @@ use crate::core::router::Fits;
 use crate::core::runners::RunnerState;
 use crate::core::vram::Shape;
 
+/// How a trouble ends that a look at the endpoint takes back.
+const SPILLED: &str = "runs on the CPU";
+
 /// Bytes of GPU memory that an endpoint's models may take, given the bytes that they take now.
 type ReadRoom = dyn Fn(&EndpointName, u64) -> Option<u64> + Send + Sync;
 
@@ -54,8 +57,7 @@ impl Conductor {
         let Some(gauge) = self.settings.gauge.clone() else {
             return;
         };
-        let own = listed.iter().map(|it| it.size_vram).sum();
-        let taken = self.begin(|state| state.taken_beside(endpoint, own));
+        let taken = self.begin(|state| state.taken_beside(endpoint, listed));
         let name = endpoint.clone();
         let read = tokio::task::spawn_blocking(move || gauge.0(&name, taken)).await;
         if let Ok(Some(room)) = read {
@@ -107,8 +109,9 @@ impl State {
         read.map(|reading| reading.room()).or(seat.room)
     }
 
-    /// What the models of all endpoints take that share a GPU with this one, which takes `own`.
-    fn taken_beside(&mut self, endpoint: &EndpointName, own: u64) -> u64 {
+    /// What the models of all endpoints take that share a GPU with this one.
+    fn taken_beside(&mut self, endpoint: &EndpointName, listed: &[Listed]) -> u64 {
+        let own = listed.iter().map(|it| it.size_vram).sum();
         self.taken.insert(endpoint.clone(), own);
         let home = self.home.get(endpoint);
         let beside = self
@@ -148,7 +151,7 @@ impl State {
         let loads = self.loads(now);
         let installed = catalogue.endpoints.get(endpoint);
         let room = seat.and_then(|seat| self.room(seat));
-        let taken: u64 = listed.iter().map(|it| it.size_vram).sum();
+        let taken = self.taken_beside(endpoint, listed);
         for it in listed {
             self.spills(endpoint, it, (room, taken), now);
             let model = installed.and_then(|endpoint| endpoint.model(&it.model));
@@ -199,5 +202,3 @@ impl State {
             .insert(key, format!("{percent} % of it {SPILLED}"));
     }
 }
-
-const SPILLED: &str = "runs on the CPU";

@@ -13,8 +13,11 @@ use crate::core::runners::{EndpointLoad, GatewayReport, ModelLoad, RunnerState};
 impl Conductor {
     /// Publishes what is new, if anything is.
     pub(super) fn publish(&self) {
-        self.begin(|state| state.is_dirty = false);
-        let report = self.look(|state, now| self.said(state, now));
+        let now = self.now();
+        let report = self.begin(|state| {
+            state.is_dirty = false;
+            self.said(state, now)
+        });
         self.report.send_if_modified(|current| {
             let differs = *current != report;
             if differs {
