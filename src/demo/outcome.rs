@@ -9,6 +9,7 @@ use super::tasks::AGENTS;
 use crate::cli::args::Until;
 use crate::cli::output::Output;
 use crate::cli::progress::{Standing, standing};
+use crate::core::runners::GatewayReport;
 use crate::core::task::{Task, Tokens};
 
 /// The tests of the repository after the merges.
@@ -25,6 +26,8 @@ pub(super) struct Tests {
 pub(super) struct Outcome {
     /// The tasks as they are now.
     pub(super) tasks: Vec<Task>,
+    /// What the gateway says of the requests since its server started.
+    pub(super) gateway: GatewayReport,
     /// From the start of the demo.
     pub(super) wall: Duration,
     /// Absent when they were not run.
@@ -127,7 +130,7 @@ impl Outcome {
             "tokens       {} sent, {} received, {} requests (simulated)",
             tokens.sent, tokens.received, tokens.requests
         ));
-        out.line("swaps        not measured");
+        out.line(&format!("models       {}", self.gateway.swaps_in_words()));
         for reason in self.reasons() {
             out.line(&format!("not reached  {reason}"));
         }
@@ -160,7 +163,12 @@ impl Outcome {
                 "requests": tokens.requests,
                 "simulated": true,
             },
-            "swaps": null,
+            "swaps": {
+                "made": self.gateway.swaps,
+                "ms": self.gateway.swap_ms,
+                "avoided": self.gateway.swaps_avoided,
+                "avoided_ms": self.gateway.avoided_ms,
+            },
             "by_task": self.tasks.iter().map(task).collect::<Vec<_>>(),
             "folder": stage.folder,
             "repository": stage.repository,
@@ -218,6 +226,7 @@ mod tests {
     fn outcome(tasks: Vec<Task>) -> Outcome {
         Outcome {
             tasks,
+            gateway: GatewayReport::default(),
             wall: Duration::ZERO,
             tests: None,
             problems: Vec::new(),

@@ -19,6 +19,7 @@ use crate::cli::output::Output;
 use crate::cli::{Context, Exit, Report, start, submission};
 use crate::config::Places;
 use crate::core::TaskId;
+use crate::core::runners::GatewayReport;
 use crate::core::task::{Autonomy, Task};
 use crate::keeper::{KeeperPaths, stop_running};
 
@@ -88,8 +89,10 @@ impl Show {
         for id in numbers {
             tasks.push(client.get::<Task>(&format!("/v1/tasks/{id}")).await?);
         }
+        let view = client.view().await?;
         Ok(Outcome {
             tasks,
+            gateway: GatewayReport::clone(&view.gateway),
             wall: self.started.elapsed(),
             tests: None,
             problems: Vec::new(),

@@ -105,6 +105,7 @@ fn every_task_is_merged_the_tests_pass_and_nothing_is_left_running() {
     assert_eq!(summary["tests"]["passed"], true, "{out}");
     assert_eq!(summary["tokens"]["simulated"], true);
     assert!(summary["tokens"]["received"].as_u64().unwrap() > 0);
+    assert!(summary["swaps"]["made"].is_u64(), "{out}");
     let verified = |outcome: &str| {
         let tasks = summary["by_task"].as_array().unwrap();
         tasks
