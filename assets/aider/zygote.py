@@ -38,6 +38,7 @@ import traceback
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import ahead  # noqa: E402
 import launch  # noqa: E402
+import share  # noqa: E402
 
 del sys.path[0]
 
@@ -235,8 +236,7 @@ def main():
     if threads > 1:
         print(f"{threads} threads run after the imports: a fork would not be safe", file=sys.stderr)
         return 1
-    gc.collect()
-    gc.freeze()
+    share.keep_shared()
     keeper = Keeper(socket.socket(fileno=0))
     used = os.times()
     cpu = int((used.user + used.system) * 1000)

@@ -22,11 +22,13 @@ use crate::keeper::{
 const ZYGOTE: &str = include_str!("../../assets/aider/zygote.py");
 /// What it does before it forks.
 const AHEAD: &str = include_str!("../../assets/aider/ahead.py");
+/// What keeps its memory shared by what it forks.
+const SHARE: &str = include_str!("../../assets/aider/share.py");
 /// What makes the list.
 const SURVEY: &str = include_str!("../../assets/aider/survey.py");
 /// A survey starts Aider once and lets it do one edit.
 const SURVEY_LIMIT: Duration = Duration::from_secs(180);
-/// A zygote only forks: it holds 260 MB and grows by nothing that is meant to be kept.
+/// A zygote only forks: it holds 270 MB and grows by nothing that is meant to be kept.
 const GROWTH: u64 = 64 << 20;
 /// Its job.
 const SURVEY_JOB: &str = "zygote-survey";
@@ -133,7 +135,7 @@ impl Place {
             root.join(format!("modules-{}.txt", digest(&[&text(python)?])))
         };
         Ok(Self {
-            dir: root.join(digest(&[LAUNCHER, ZYGOTE, AHEAD, SURVEY])),
+            dir: root.join(digest(&[LAUNCHER, ZYGOTE, AHEAD, SHARE, SURVEY])),
             home: root.join("home"),
             log: workshop.data.join("log").join("zygote.log"),
             python: python.to_owned(),
@@ -236,11 +238,12 @@ async fn is_listed(list: &Path) -> bool {
 }
 
 /// The scripts, by name.
-fn files() -> [(&'static str, &'static str); 4] {
+fn files() -> [(&'static str, &'static str); 5] {
     [
         ("launch.py", LAUNCHER),
         ("zygote.py", ZYGOTE),
         ("ahead.py", AHEAD),
+        ("share.py", SHARE),
         ("survey.py", SURVEY),
     ]
 }

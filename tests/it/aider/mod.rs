@@ -4,6 +4,7 @@
 
 mod ollama;
 mod setup;
+mod share;
 mod who_commits;
 pub(crate) mod world;
 

@@ -16,6 +16,7 @@ use super::squad::{
 const ZYGOTE: &str = include_str!("../../../assets/aider/zygote.py");
 const LAUNCHER: &str = include_str!("../../fixtures/zygote/launch.py");
 const AHEAD: &str = include_str!("../../fixtures/zygote/ahead.py");
+const SHARE: &str = include_str!("../../../assets/aider/share.py");
 
 /// The kind of zygote that these tests keep.
 fn kind(squad: &Squad) -> ZygoteSpec {
@@ -24,6 +25,7 @@ fn kind(squad: &Squad) -> ZygoteSpec {
     fs::write(dir.join("zygote.py"), ZYGOTE).unwrap();
     fs::write(dir.join("launch.py"), LAUNCHER).unwrap();
     fs::write(dir.join("ahead.py"), AHEAD).unwrap();
+    fs::write(dir.join("share.py"), SHARE).unwrap();
     let script = dir.join("zygote.py").display().to_string();
     let home = dir.join("home").display().to_string();
     let path = std::env::var("PATH").unwrap();
