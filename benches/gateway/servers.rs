@@ -125,23 +125,15 @@ pub(super) fn gateway(endpoint: &str) {
         ..GatewaySettings::default()
     };
     let began = tokio::time::Instant::now();
-    let upstream = Upstream {
-        client: reqwest::Client::builder()
-            .no_proxy()
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(0)
-            .build()
-            .unwrap(),
-        clocks: Arc::new(move || {
-            let total = began.elapsed();
-            Reading {
-                wall: Timestamp(1),
-                awake: total,
-                total,
-            }
-        }),
-        patience: Patience::default(),
+    let clocks = move || {
+        let total = began.elapsed();
+        Reading {
+            wall: Timestamp(1),
+            awake: total,
+            total,
+        }
     };
+    let upstream = Upstream::new(Arc::new(clocks), Patience::default()).unwrap();
     let (served, mut records) = mpsc::channel(1_000);
     let gateway = Gateway::new(settings, upstream, catalogue, served);
     for number in 0..10 {

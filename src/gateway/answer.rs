@@ -26,6 +26,9 @@ const HELD_MAX: usize = 4_096;
 /// Ollama ends a stream after more than 30 equal tokens in a row, without a last line.
 const REPEATS: u32 = 25;
 
+/// An endpoint closes its answer within this time after the last line.
+const CLOSE_MAX: Duration = Duration::from_millis(250);
+
 /// Bytes of an answer as the endpoint sends them.
 pub(super) type Body = BoxStream<'static, io::Result<Bytes>>;
 
@@ -174,9 +177,17 @@ impl Answer {
         }
     }
 
+    /// Reads what the endpoint sends after the last line: the end of the body, without which its
+    /// connection cannot serve the next request.
+    pub(super) async fn close(mut self) {
+        let rest = async { while let Some(Ok(_)) = self.body.next().await {} };
+        // An endpoint that goes on after its end loses the connection.
+        let _within = tokio::time::timeout(CLOSE_MAX, rest).await;
+    }
+
     /// All of it in one piece, with the last line.
     pub(super) async fn collect(
-        &mut self,
+        mut self,
         limit: Duration,
         mut seen: impl FnMut(),
     ) -> Result<(Piece, End, Line), Failure> {
@@ -193,6 +204,7 @@ impl Answer {
                     if let Said::End(piece, _) = &line.said {
                         all.add(piece.clone());
                     }
+                    self.close().await;
                     return Ok((all, end, line));
                 }
                 Next::Broken(failure) => return Err(failure),
@@ -285,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_whole_answer_is_collected_with_its_figures() {
-        let mut answer = whole(&[PIECE, PIECE, LAST].concat());
+        let answer = whole(&[PIECE, PIECE, LAST].concat());
         let (all, end, _) = answer.collect(PATIENCE.gap, || {}).await.unwrap();
         assert_eq!((all.text.as_str(), end.reason.as_str()), ("aa", "stop"));
     }

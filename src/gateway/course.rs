@@ -213,10 +213,10 @@ impl Course {
             Begun::Stream(answer, patience) => {
                 let content_type = form.content_type();
                 let passage = Passage {
-                    answer,
                     patience,
                     form,
-                    parts: Some((self.record, ticket)),
+                    open: Some((answer, self.record, ticket)),
+                    over: None,
                 };
                 reply::streamed(content_type, Body::from_stream(passage.stream()))
             }
@@ -314,11 +314,12 @@ enum Begun {
 
 /// The rest of an answer, passed on line by line.
 struct Passage {
-    answer: Answer,
     patience: Patience,
     form: Form,
     /// Taken at the end; dropped before it when the client goes away.
-    parts: Option<(Record, Ticket)>,
+    open: Option<(Answer, Record, Ticket)>,
+    /// An answer whose last line was passed on.
+    over: Option<Answer>,
 }
 
 impl Passage {
@@ -331,8 +332,11 @@ impl Passage {
 
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            let (record, _) = self.parts.as_mut()?;
-            match self.answer.next(self.patience.gap).await {
+            let Some((answer, record, _)) = self.open.as_mut() else {
+                self.over.take()?.close().await;
+                return None;
+            };
+            match answer.next(self.patience.gap).await {
                 Next::Line(line) => {
                     record.piece();
                     let bytes = self.form.line(line);
@@ -341,14 +345,15 @@ impl Passage {
                     }
                 }
                 Next::Last(line, end) => {
-                    let (mut record, ticket) = self.parts.take()?;
+                    let (answer, mut record, ticket) = self.open.take()?;
                     record.figures(&end);
                     ticket.finished(&mut record, &end);
                     record.end(outcome(&end));
+                    self.over = Some(answer);
                     return Some(self.form.last(line, &end));
                 }
                 Next::Broken(failure) => {
-                    let (record, ticket) = self.parts.take()?;
+                    let (_, record, ticket) = self.open.take()?;
                     ticket.failed(&failure);
                     let why = failure.why.clone();
                     tracing::info!(%why, "an answer broke off");
@@ -356,7 +361,7 @@ impl Passage {
                     return Some(self.form.broken(&why));
                 }
                 Next::Gone => {
-                    self.parts = None;
+                    self.open = None;
                     return None;
                 }
             }

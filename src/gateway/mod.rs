@@ -30,4 +30,4 @@ mod virtual_models;
 pub use conductor::{ConductorSettings, Gauge, Seat};
 pub use grants::Grants;
 pub use serve::{Gateway, GatewayError, GatewaySettings};
-pub use upstream::{Patience, Upstream};
+pub use upstream::{Clocks, Patience, Upstream};

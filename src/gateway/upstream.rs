@@ -5,10 +5,12 @@
 //! otherwise its stream is cut, which Aider takes as a reason to ask again by itself. Requests that
 //! wake up together are spread, so that an endpoint does not get all of them in one moment.
 //!
+//! Connections are kept for the next request, but not through a sleep.
+//!
 //! Without a sleep nothing is ever sent twice: a slow model is no dead one.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -38,15 +40,22 @@ impl Default for Patience {
     }
 }
 
+/// A connection that served nothing for this long is closed.
+const IDLE_MAX: Duration = Duration::from_secs(15);
+
+/// Reads the machine's clocks.
+pub type Clocks = Arc<dyn Fn() -> Reading + Send + Sync>;
+
 /// The way to all endpoints. Clones share it.
 #[derive(Clone)]
 pub struct Upstream {
-    /// Makes the requests.
-    pub client: reqwest::Client,
-    /// Reads the machine's clocks.
-    pub clocks: Arc<dyn Fn() -> Reading + Send + Sync>,
-    /// After a sleep.
-    pub patience: Patience,
+    /// Keeps connections for the next request.
+    client: reqwest::Client,
+    /// Makes a connection for each request.
+    fresh: reqwest::Client,
+    clocks: Clocks,
+    patience: Patience,
+    wake: Arc<Mutex<Wake>>,
 }
 
 impl std::fmt::Debug for Upstream {
@@ -83,6 +92,35 @@ pub(super) enum NoAnswer {
 }
 
 impl Upstream {
+    /// A way to endpoints on which nothing has been asked.
+    ///
+    /// # Errors
+    /// No HTTP client can be made.
+    pub fn new(clocks: Clocks, patience: Patience) -> reqwest::Result<Self> {
+        // Endpoints are named by the configuration; a proxy of the environment has no say.
+        let client = || reqwest::Client::builder().no_proxy().tcp_nodelay(true);
+        let wake = Wake::at(clocks());
+        Ok(Self {
+            client: client().pool_idle_timeout(IDLE_MAX).build()?,
+            fresh: client().pool_max_idle_per_host(0).build()?,
+            clocks,
+            patience,
+            wake: Arc::new(Mutex::new(wake)),
+        })
+    }
+
+    /// The client for a request that begins now. Connections that were open while the machine slept
+    /// may lead nowhere: they are not used until the last of them is closed.
+    pub(super) fn client(&self) -> &reqwest::Client {
+        let now = (self.clocks)();
+        let mut wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
+        if wake.is_recent(now) {
+            &self.fresh
+        } else {
+            &self.client
+        }
+    }
+
     /// Asks the endpoint; once more, if the machine slept meanwhile and the connection is dead.
     pub(super) async fn ask(
         &self,
@@ -105,7 +143,7 @@ impl Upstream {
     /// Up to the first bytes of the body: until then nothing was passed on.
     async fn ask_once(&self, passing: Passing, vigil: &mut Vigil) -> Result<Begun, NoAnswer> {
         let request = self
-            .client
+            .client()
             .request(passing.method, &passing.url)
             .headers(passing.headers)
             .body(passing.body);
@@ -186,6 +224,38 @@ struct Begun {
 fn spread(most: Duration) -> Duration {
     let share = getrandom::u32().unwrap_or_default();
     most.mul_f64(f64::from(share) / f64::from(u32::MAX))
+}
+
+/// When the machine has last woken up. Readings come in as data.
+#[derive(Debug)]
+struct Wake {
+    last: Reading,
+    woken: Option<Reading>,
+}
+
+impl Wake {
+    fn at(now: Reading) -> Self {
+        Self {
+            last: now,
+            woken: None,
+        }
+    }
+
+    /// Whether a connection may still be kept that is older than the machine's last sleep.
+    fn is_recent(&mut self, now: Reading) -> bool {
+        if !now.asleep_since(&self.last).is_zero() {
+            self.woken = Some(now);
+        }
+        self.last = now;
+        let since = self
+            .woken
+            .map(|woken| now.awake.saturating_sub(woken.awake));
+        let is_recent = since.is_some_and(|since| since <= 2 * IDLE_MAX);
+        if !is_recent {
+            self.woken = None;
+        }
+        is_recent
+    }
 }
 
 /// Watches one open request through the machine's sleep. Readings come in as data.
@@ -270,6 +340,17 @@ mod tests {
         assert_eq!(vigil.look(at(17, 3_600, 0)), Sign::Unknown);
         assert_eq!(vigil.look(at(18, 3_600, 0)), Sign::Dead);
         assert!(vigil.has_slept(at(18, 3_600, 0)));
+    }
+
+    #[test]
+    fn kept_connections_are_left_alone_for_a_while_after_a_sleep() {
+        let mut wake = Wake::at(at(0, 0, 0));
+        assert!(!wake.is_recent(at(1_000, 0, 7)));
+        assert!(wake.is_recent(at(1_001, 60, 8)));
+        assert!(wake.is_recent(at(1_031, 60, 9)));
+        assert!(!wake.is_recent(at(1_032, 60, 10)));
+        // Asleep in the meantime, however long ago.
+        assert!(wake.is_recent(at(9_000, 120, 11)));
     }
 
     #[test]

@@ -41,19 +41,8 @@ pub(super) fn gateway(
     options: &ServerOptions,
     engine: &EngineHandle,
 ) -> Result<Parts, ServerError> {
-    // Endpoints are named by the configuration; a proxy of the environment has no say.
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .tcp_nodelay(true)
-        // A kept connection may be dead after a sleep, and a new one costs next to nothing.
-        .pool_max_idle_per_host(0)
-        .build()
-        .map_err(GatewayError::from)?;
-    let upstream = Upstream {
-        client,
-        clocks: Arc::new(read),
-        patience: Patience::default(),
-    };
+    let upstream =
+        Upstream::new(Arc::new(read), Patience::default()).map_err(GatewayError::from)?;
     let (served, records) = mpsc::channel(SERVED);
     let (catalogue, known) = watch::channel(Arc::clone(&engine.view().borrow().catalogue));
     let settings = settings(&options.settings, &options.places.data_dir);

@@ -220,7 +220,7 @@ async fn without_message(
         return Err(Failure::gone());
     };
     let url = format!("{}/api/chat", seat.url.trim_end_matches('/'));
-    let asked = upstream.client.post(url).json(body).timeout(limit).send();
+    let asked = upstream.client().post(url).json(body).timeout(limit).send();
     let answer = asked
         .await
         .map_err(|error| Failure::transport(&root_cause(&error)))?;
@@ -241,7 +241,7 @@ async fn running(
     let seat = conductor.seat(endpoint)?;
     let url = format!("{}/api/ps", seat.url.trim_end_matches('/'));
     let answer = upstream
-        .client
+        .client()
         .get(url)
         .timeout(ASK_LIMIT)
         .send()

@@ -1,5 +1,6 @@
 //! The gateway before simulated endpoints.
 
+mod connections;
 mod faults;
 mod memory;
 mod proxy;

@@ -74,24 +74,22 @@ impl Night {
 
 fn upstream(nights: Arc<AtomicUsize>) -> Upstream {
     let began = tokio::time::Instant::now();
-    Upstream {
-        client: reqwest::Client::builder().no_proxy().build().unwrap(),
-        clocks: Arc::new(move || {
-            let awake = began.elapsed();
-            let slept = HOUR * u32::try_from(nights.load(Ordering::SeqCst)).unwrap();
-            Reading {
-                // Set back while it slept: no wall clock has a say.
-                wall: Timestamp(1),
-                awake,
-                total: awake + slept,
-            }
-        }),
-        patience: Patience {
-            look: Duration::from_millis(5),
-            silence: Duration::from_millis(20),
-            spread: Duration::from_millis(20),
-        },
-    }
+    let clocks = move || {
+        let awake = began.elapsed();
+        let slept = HOUR * u32::try_from(nights.load(Ordering::SeqCst)).unwrap();
+        Reading {
+            // Set back while it slept: no wall clock has a say.
+            wall: Timestamp(1),
+            awake,
+            total: awake + slept,
+        }
+    };
+    let patience = Patience {
+        look: Duration::from_millis(5),
+        silence: Duration::from_millis(20),
+        spread: Duration::from_millis(20),
+    };
+    Upstream::new(Arc::new(clocks), patience).unwrap()
 }
 
 /// Loads and lists at once; chats get their answers in turn.

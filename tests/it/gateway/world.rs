@@ -226,18 +226,15 @@ pub(super) async fn look(endpoints: &[String]) -> Catalogue {
 /// A machine that stays awake.
 pub(super) fn upstream(patience: Patience) -> Upstream {
     let began = tokio::time::Instant::now();
-    Upstream {
-        client: reqwest::Client::builder().no_proxy().build().unwrap(),
-        clocks: Arc::new(move || {
-            let total = began.elapsed();
-            Reading {
-                wall: Timestamp(1),
-                awake: total,
-                total,
-            }
-        }),
-        patience,
-    }
+    let clocks = move || {
+        let total = began.elapsed();
+        Reading {
+            wall: Timestamp(1),
+            awake: total,
+            total,
+        }
+    };
+    Upstream::new(Arc::new(clocks), patience).unwrap()
 }
 
 /// A model of which little is known.
