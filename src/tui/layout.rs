@@ -1,12 +1,13 @@
 //! Where each panel is, from the size of the client's terminal alone.
 //!
 //! Under 80 columns there is only the list (or the terminal, while it is typed into); under 120
-//! list and terminal are stacked.
+//! list and terminal are stacked. Where the lower tabs find no room, the first one is not shown, and
+//! another one takes the place of the terminal while it is chosen.
 
 use ratatui::layout::{Constraint, Layout, Rect};
 
 use super::keymap::Layer;
-use super::model::Model;
+use super::model::{Model, Tab};
 use crate::core::pool::{Forking, PoolReport};
 use crate::engine::Installation;
 use crate::pty::{Size, Snapshot};
@@ -70,15 +71,45 @@ fn split(model: &Model, frame: Areas, body: Rect) -> Areas {
             ..frame
         };
     }
-    if body.width < 80 {
+    let areas = if body.width < 80 {
+        narrow(model, frame, body)
+    } else if body.width < 120 {
+        stacked(model, frame, body)
+    } else {
+        beside(frame, body)
+    };
+    if areas.lower.is_empty() && is_tab_wanted(model) {
         return Areas {
-            list: body,
-            ..frame
+            main: Rect::default(),
+            lower: areas.main,
+            ..areas
         };
     }
-    if body.width < 120 {
-        return stacked(model, frame, body);
+    areas
+}
+
+/// A tab was chosen, and nothing else needs its place.
+fn is_tab_wanted(model: &Model) -> bool {
+    let is_typing = model.is_open(Layer::Focus) || model.is_open(Layer::Scroll);
+    model.tab != Tab::default() && !is_typing
+}
+
+fn narrow(model: &Model, frame: Areas, body: Rect) -> Areas {
+    let lower_height = if is_tab_wanted(model) && body.height >= 8 {
+        body.height / 2
+    } else {
+        0
+    };
+    let [list, lower] =
+        Layout::vertical([Constraint::Min(0), Constraint::Length(lower_height)]).areas(body);
+    Areas {
+        list,
+        lower,
+        ..frame
     }
+}
+
+fn beside(frame: Areas, body: Rect) -> Areas {
     let list_width = (body.width * 9 / 20).clamp(54, 80);
     let lower_height = if body.height >= 24 {
         body.height / 4
