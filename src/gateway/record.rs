@@ -2,6 +2,8 @@
 //!
 //! Dropping it ends it, because that is how a client that went away is noticed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -16,12 +18,40 @@ const PUBLISH: Duration = Duration::from_millis(500);
 /// Silences kept of one answer.
 const GAPS: usize = 256;
 
+/// Where records go. Whoever is behind loses some, never a request; how many is counted.
+#[derive(Debug, Clone)]
+pub(super) struct Outbox {
+    records: mpsc::Sender<Served>,
+    missed: Arc<AtomicU64>,
+}
+
+impl Outbox {
+    pub(super) fn new(records: mpsc::Sender<Served>) -> Self {
+        Self {
+            records,
+            missed: Arc::default(),
+        }
+    }
+
+    /// Records that found no place, so far.
+    pub(super) fn missed(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.missed)
+    }
+
+    fn put(&self, served: Served) {
+        if let Err(error) = self.records.try_send(served) {
+            tracing::debug!(%error, "a request was not recorded");
+            self.missed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// A request under way.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) served: Served,
     traffic: Option<watch::Sender<Traffic>>,
-    out: mpsc::Sender<Served>,
+    out: Outbox,
     arrived: Instant,
     sent: Option<Instant>,
     first: Option<Instant>,
@@ -38,7 +68,7 @@ impl Record {
     pub(super) fn begin(
         served: Served,
         traffic: Option<watch::Sender<Traffic>>,
-        out: mpsc::Sender<Served>,
+        out: Outbox,
     ) -> Self {
         let arrived = Instant::now();
         let record = Self {
@@ -172,10 +202,7 @@ impl Drop for Record {
             traffic.used.sent += sent;
             traffic.used.received += received;
         });
-        // A reader that is behind loses a record, never a request: it counts what is missing.
-        if let Err(error) = self.out.try_send(self.served.clone()) {
-            tracing::debug!(%error, "a request was not recorded");
-        }
+        self.out.put(self.served.clone());
     }
 }
 
@@ -203,7 +230,7 @@ mod tests {
     async fn a_request_is_recorded_with_its_figures_when_it_ends() {
         let (traffic, seen) = watch::channel(Traffic::default());
         let (out, mut records) = mpsc::channel(1);
-        let mut record = Record::begin(served(), Some(traffic), out);
+        let mut record = Record::begin(served(), Some(traffic), Outbox::new(out));
         assert_eq!(seen.borrow().phase, Phase::Queued(0));
         tokio::time::advance(Duration::from_millis(20)).await;
         record.send();
@@ -241,7 +268,18 @@ mod tests {
     #[tokio::test]
     async fn a_record_that_is_dropped_was_given_up_by_its_client() {
         let (out, mut records) = mpsc::channel(1);
-        drop(Record::begin(served(), None, out));
+        drop(Record::begin(served(), None, Outbox::new(out)));
+        assert_eq!(records.recv().await.unwrap().outcome, Outcome::Cancelled);
+    }
+
+    #[tokio::test]
+    async fn records_that_find_no_place_are_counted() {
+        let (out, mut records) = mpsc::channel(1);
+        let out = Outbox::new(out);
+        for _ in 0..3 {
+            drop(Record::begin(served(), None, out.clone()));
+        }
+        assert_eq!(out.missed().load(Ordering::Relaxed), 2);
         assert_eq!(records.recv().await.unwrap().outcome, Outcome::Cancelled);
     }
 }

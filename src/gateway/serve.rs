@@ -21,7 +21,7 @@ use super::ask::{Ask, BadRequest, Shape};
 use super::conductor::{self, Conductor};
 use super::course::{self, Caller};
 use super::grants::Grants;
-use super::record::Record;
+use super::record::{Outbox, Record};
 use super::reply::refusal;
 use super::upstream::Upstream;
 use super::{catalogue, virtual_models};
@@ -84,7 +84,7 @@ pub struct Gateway {
     catalogue: watch::Receiver<Arc<Catalogue>>,
     verdicts: Mutex<Verdicts>,
     preferred: Mutex<Vec<(Category, ModelName)>>,
-    served: mpsc::Sender<Served>,
+    served: Outbox,
     next: AtomicU64,
 }
 
@@ -105,7 +105,7 @@ impl Gateway {
             catalogue,
             verdicts: Mutex::default(),
             preferred: Mutex::default(),
-            served,
+            served: Outbox::new(served),
             next: AtomicU64::new(1),
         })
     }
@@ -113,6 +113,11 @@ impl Gateway {
     /// The tokens in force.
     pub fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// How many records found no reader in time.
+    pub fn unrecorded(&self) -> Arc<AtomicU64> {
+        self.served.missed()
     }
 
     /// What it says of endpoints and models; the latest counts.

@@ -9,8 +9,9 @@
 //!
 //! Without a sleep nothing is ever sent twice: a slow model is no dead one.
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -56,6 +57,8 @@ pub struct Upstream {
     clocks: Clocks,
     patience: Patience,
     wake: Arc<Mutex<Wake>>,
+    /// Parsed once: as many as there are endpoints, times the routes that are asked.
+    urls: Arc<Mutex<HashMap<String, reqwest::Url>>>,
 }
 
 impl std::fmt::Debug for Upstream {
@@ -87,6 +90,8 @@ pub(super) struct Answer<S> {
 pub(super) enum NoAnswer {
     #[error(transparent)]
     Request(#[from] reqwest::Error),
+    #[error("its URL cannot be used: {0}")]
+    Url(String),
     #[error("it says nothing since the machine woke up")]
     Silent,
 }
@@ -97,8 +102,14 @@ impl Upstream {
     /// # Errors
     /// No HTTP client can be made.
     pub fn new(clocks: Clocks, patience: Patience) -> reqwest::Result<Self> {
-        // Endpoints are named by the configuration; a proxy of the environment has no say.
-        let client = || reqwest::Client::builder().no_proxy().tcp_nodelay(true);
+        // Endpoints are named by the configuration: neither a proxy of the environment nor an
+        // endpoint's redirect has a say.
+        let client = || {
+            reqwest::Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .tcp_nodelay(true)
+        };
         let wake = Wake::at(clocks());
         Ok(Self {
             client: client().pool_idle_timeout(IDLE_MAX).build()?,
@@ -106,6 +117,7 @@ impl Upstream {
             clocks,
             patience,
             wake: Arc::new(Mutex::new(wake)),
+            urls: Arc::default(),
         })
     }
 
@@ -113,12 +125,22 @@ impl Upstream {
     /// may lead nowhere: they are not used until the last of them is closed.
     pub(super) fn client(&self) -> &reqwest::Client {
         let now = (self.clocks)();
-        let mut wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wake = lock(&self.wake);
         if wake.is_recent(now) {
             &self.fresh
         } else {
             &self.client
         }
+    }
+
+    fn url(&self, text: &str) -> Result<reqwest::Url, NoAnswer> {
+        let mut urls = lock(&self.urls);
+        if let Some(url) = urls.get(text) {
+            return Ok(url.clone());
+        }
+        let url = reqwest::Url::parse(text).map_err(|error| NoAnswer::Url(error.to_string()))?;
+        urls.insert(text.to_owned(), url.clone());
+        Ok(url)
     }
 
     /// Asks the endpoint; once more, if the machine slept meanwhile and the connection is dead.
@@ -144,7 +166,7 @@ impl Upstream {
     async fn ask_once(&self, passing: Passing, vigil: &mut Vigil) -> Result<Begun, NoAnswer> {
         let request = self
             .client()
-            .request(passing.method, &passing.url)
+            .request(passing.method, self.url(&passing.url)?)
             .headers(passing.headers)
             .body(passing.body);
         let response = self.alive(vigil, request.send()).await??;
@@ -218,6 +240,10 @@ struct Begun {
     headers: HeaderMap,
     first: Option<Bytes>,
     rest: futures_util::stream::BoxStream<'static, reqwest::Result<Bytes>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A random part of `most`.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -30,6 +31,7 @@ pub(super) fn recorder(options: &ServerOptions) -> (PathBuf, RecorderSettings) {
 /// Takes in the records of all requests until `stop`. While no request ends, nothing wakes up.
 pub(super) async fn measure(
     mut served: mpsc::Receiver<Served>,
+    unrecorded: Arc<AtomicU64>,
     (folder, settings): (PathBuf, RecorderSettings),
     engine: EngineHandle,
     stop: CancellationToken,
@@ -37,6 +39,7 @@ pub(super) async fn measure(
     let mut desk = match Recorder::start(&folder, settings) {
         Ok(recorder) => Desk {
             recorder,
+            unrecorded,
             measurements: Measurements::default(),
             due: None,
         },
@@ -69,6 +72,8 @@ pub(super) async fn measure(
 
 struct Desk {
     recorder: Recorder,
+    /// Requests whose records came to nobody.
+    unrecorded: Arc<AtomicU64>,
     measurements: Measurements,
     /// When a summary is to be sent: a request has ended since the last one.
     due: Option<Instant>,
@@ -105,8 +110,10 @@ impl Desk {
     }
 
     fn report(&self) -> MeasurementReport {
+        let mut recorder = self.recorder.report();
+        recorder.lost += self.unrecorded.load(Ordering::Relaxed);
         MeasurementReport {
-            recorder: self.recorder.report(),
+            recorder,
             ..self.measurements.report()
         }
     }

@@ -313,6 +313,7 @@ impl Squad {
         if let Some(served) = self.served.take() {
             self.tracker.spawn(measure::measure(
                 served,
+                self.gateway.unrecorded(),
                 measure::recorder(&self.options),
                 self.engine.clone(),
                 self.stop.clone(),

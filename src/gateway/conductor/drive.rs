@@ -37,10 +37,6 @@ const LOAD_LIMIT: Duration = Duration::from_secs(330);
 const REFRESH: Duration = Duration::from_secs(1);
 /// A question about residency.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
-/// How long a loaded model stays when nobody asks for it, seconds. Longer than a pause at the
-/// keyboard, shorter than a night. Ollama evicts the shortest first.
-const KEEP_ALIVE: u32 = 1_800;
-
 /// Works for the conductor for ever.
 pub(in crate::gateway) async fn drive(conductor: Arc<Conductor>, upstream: Upstream) {
     let mut jobs = JoinSet::new();
@@ -104,8 +100,12 @@ async fn carry_out(conductor: Arc<Conductor>, upstream: Upstream, order: Order) 
 
 async fn load(conductor: &Conductor, upstream: &Upstream, runner: &Runner) {
     let began = Instant::now();
+    let keep_alive = conductor.look(|state, now| {
+        let key = (runner.endpoint.clone(), runner.model.clone());
+        state.warmth.keep_alive(&key, now).as_secs()
+    });
     let body = json!({
-        "model": runner.model.as_str(), "keep_alive": KEEP_ALIVE, "stream": false, "messages": [],
+        "model": runner.model.as_str(), "keep_alive": keep_alive, "stream": false, "messages": [],
         "options": {"num_ctx": runner.context},
     });
     let result = without_message(conductor, upstream, runner, &body, LOAD_LIMIT).await;

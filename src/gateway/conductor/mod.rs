@@ -16,6 +16,7 @@ mod place;
 mod report;
 mod state;
 mod ticket;
+mod warmth;
 
 pub use memory::Gauge;
 pub use state::{ConductorSettings, Seat};

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::learned::Learned;
 use super::memory::{Gauge, Reading};
 use super::ticket::Released;
+use super::warmth::Warmth;
 use crate::core::breaker::Breakers;
 use crate::core::catalogue::Catalogue;
 use crate::core::dispatch::{
@@ -84,6 +85,8 @@ pub(super) struct State {
     pub(super) rates: Rates,
     pub(super) conversations: Conversations,
     pub(super) learned: Learned,
+    /// How much each model is asked for.
+    pub(super) warmth: Warmth,
     /// GPU memory as last read.
     pub(super) rooms: BTreeMap<EndpointName, Reading>,
     /// GPU memory that each endpoint's models took when it was last looked at, bytes.
@@ -130,6 +133,7 @@ impl Conductor {
             rates: learned.rates.clone(),
             conversations: Conversations::default(),
             learned,
+            warmth: Warmth::default(),
             rooms: BTreeMap::new(),
             taken: BTreeMap::new(),
             absent: BTreeSet::new(),

@@ -64,6 +64,10 @@ impl Conductor {
                 work: placed.work,
                 need: placed.need,
             };
+            let Runner {
+                endpoint, model, ..
+            } = placed.runner.clone();
+            state.warmth.asked((endpoint, model), now);
             if let Some(gpu) = state.gpu(&placed.runner.endpoint) {
                 gpu.submit(ask, now);
             }
