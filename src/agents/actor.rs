@@ -169,18 +169,14 @@ impl Actor {
         match ending {
             Ending::Abandoned => return,
             Ending::Exited => {
-                let how = launch::how_it_ended(&self.workshop, job).await;
                 let (when, chat) = if delivered {
                     ("while it worked", Chat::Begun)
                 } else {
                     ("before its prompt", Chat::of(&self.task.attempts))
                 };
                 let kept = settle::keep(&self.task, chat).await;
-                self.say(Fact::Lost {
-                    why: format!("the agent {how} {when}"),
-                    kept,
-                })
-                .await;
+                let fact = launch::loss(&self.workshop, job, when, kept).await;
+                self.say(fact).await;
             }
             Ending::Stopped => {}
             Ending::GivenUp(why) => {

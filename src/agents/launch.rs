@@ -11,6 +11,7 @@ use crate::core::catalogue::Catalogue;
 use crate::core::endpoint::EndpointName;
 use crate::core::model::{Capability, ModelName};
 use crate::core::pool::Binding;
+use crate::core::size::Bytes;
 use crate::core::task::Task;
 use crate::core::traffic::{Bond, Traffic, Work};
 use crate::core::{AgentSlot, TaskId};
@@ -312,6 +313,7 @@ pub(super) async fn spec(nursery: &Nursery, newborn: Newborn<'_>) -> Result<JobS
         time_limit: None,
         meta: serde_json::to_string(&meta).map_err(|_bad| StartFault::Meta)?,
         origin: Origin::Program,
+        limits: nursery.workshop.limits(),
     })
 }
 
@@ -400,14 +402,26 @@ fn secret() -> Result<String, StartFault> {
     Ok(super::workshop::hex(&bytes))
 }
 
-/// In words: how a job's process ended.
-pub(super) async fn how_it_ended(workshop: &Workshop, job: &str) -> String {
-    let exit = match workshop.jobs.ended(job).await {
-        Ok(Some(exit)) => exit,
-        Ok(None) => return "is not known to the keeper".into(),
-        Err(_) => return "was lost with the keeper".into(),
+/// How a job's process ended before its work was judged, and what is kept of that work.
+pub(super) async fn loss(workshop: &Workshop, job: &str, when: &str, kept: String) -> Fact {
+    let limit = Bytes(workshop.settings.quota.agent_memory as u64);
+    let how = match workshop.jobs.ended(job).await {
+        Ok(Some(exit)) => match over_memory(&exit, limit) {
+            Some(fact) => return fact,
+            None => in_words(&exit),
+        },
+        Ok(None) => "is not known to the keeper".into(),
+        Err(_) => "was lost with the keeper".into(),
     };
-    in_words(&exit)
+    let why = format!("the agent {how} {when}");
+    Fact::Lost { why, kept }
+}
+
+/// Where the kernel was faster than the census: another attempt would meet the same quota.
+fn over_memory(exit: &JobExit, limit: Bytes) -> Option<Fact> {
+    exit.out_of_memory.then(|| Fact::OverQuota {
+        why: format!("over its quota, memory: more than {limit}; the kernel ended it"),
+    })
 }
 
 /// The end of an agent's process as a fact.
@@ -427,5 +441,27 @@ fn in_words(exit: &JobExit) -> String {
         (Some(70), _) => "does not fit the launcher (run 'warpsquad setup')".into(),
         (Some(code), _) => format!("ended with code {code}"),
         (None, None) => "ended".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(out_of_memory: bool) -> JobExit {
+        let exit = serde_json::json!({
+            "signal": 9, "at_ms": 1, "out_of_memory": out_of_memory,
+        });
+        serde_json::from_value(exit).unwrap()
+    }
+
+    #[test]
+    fn an_agent_that_the_kernel_ended_for_its_memory_is_over_its_quota() {
+        let limit = Bytes(2 << 30);
+        assert_eq!(over_memory(&exit(false), limit), None);
+        let Some(Fact::OverQuota { why }) = over_memory(&exit(true), limit) else {
+            panic!("not over its quota")
+        };
+        assert!(why.contains("more than 2.0 GiB"), "{why}");
     }
 }

@@ -255,6 +255,7 @@ impl Agents {
             misses,
             forked,
             cold,
+            enforced: self.inner.workshop.enforced(),
         }
     }
 

@@ -210,6 +210,7 @@ pub(super) async fn furnish(
         time_limit: Some(settings.setup_timeout),
         meta: String::new(),
         origin: Origin::Program,
+        limits: workshop.squad_limits(),
     };
     let exit = workshop.jobs.run(spec).await?;
     workshop.jobs.keeper().forget(job).await?;

@@ -180,6 +180,7 @@ async fn run(
         time_limit: Some(settings.timeout),
         meta: String::new(),
         origin: Origin::Program,
+        limits: workshop.squad_limits(),
     };
     let started = tokio::time::Instant::now();
     let exit = workshop.jobs.run(spec).await?;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, Semaphore};
 
+use crate::core::quota::hard;
 use crate::core::settings::Settings;
 use crate::core::task::Task;
 use crate::core::verify::VerifyRun;
@@ -14,6 +15,7 @@ use crate::core::{AgentSlot, TaskId};
 
 use super::aider::flavour::LAUNCHER;
 use super::jobs::Jobs;
+use crate::keeper::{Limits, SquadLimits};
 
 /// Ports between two agents' blocks.
 const PORTS_PER_SLOT: u16 = 10;
@@ -50,6 +52,35 @@ impl Workshop {
     /// Everything kept of a task besides its worktree: chat, logs, the agent's private files.
     pub fn task_dir(&self, task: TaskId) -> PathBuf {
         self.data.join("tasks").join(task.to_string())
+    }
+
+    /// What an agent may use, where the kernel enforces it.
+    pub fn limits(&self) -> Limits {
+        let quota = &self.settings.quota;
+        Limits {
+            memory: hard(quota.agent_memory as u64),
+            processes: hard(quota.agent_processes.into()),
+            ..self.squad_limits()
+        }
+    }
+
+    /// As [`Workshop::limits`], for what is no agent: it counts for the squad only.
+    pub fn squad_limits(&self) -> Limits {
+        let quota = &self.settings.quota;
+        Limits {
+            squad: Some(SquadLimits {
+                memory: hard(quota.squad_memory as u64),
+                // Held back, not stopped: there is nothing to be said first.
+                cpu: quota.squad_cpu.into(),
+            }),
+            ..Limits::default()
+        }
+    }
+
+    /// What the kernel enforces: names of its controllers.
+    pub fn enforced(&self) -> Vec<String> {
+        let controllers = &self.jobs.keeper().welcome().controllers;
+        controllers.iter().map(|it| it.name().to_owned()).collect()
     }
 
     /// Another one means that an agent made ahead would be made otherwise now.

@@ -15,7 +15,7 @@ use super::jobs::Jobs;
 use super::output::{read_end, tail};
 use super::workshop::{Workshop, hex};
 use crate::keeper::{
-    ClientError, JobSpec, Origin, Output, RefusalKind, ZygoteSpec, ZygoteState, resident,
+    ClientError, JobSpec, Limits, Origin, Output, RefusalKind, ZygoteSpec, ZygoteState, resident,
 };
 
 /// The fork server.
@@ -217,6 +217,7 @@ impl Place {
             time_limit: Some(SURVEY_LIMIT),
             meta: String::new(),
             origin: Origin::Program,
+            limits: Limits::default(),
         };
         let exit = workshop.jobs.run(spec).await?;
         workshop.jobs.keeper().forget(SURVEY_JOB).await?;

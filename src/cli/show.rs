@@ -347,8 +347,12 @@ pub(super) fn pool(pool: &PoolReport) -> String {
             pool.hits + pool.misses
         )
     });
+    let enforced = match pool.enforced.as_slice() {
+        [] => String::new(),
+        names => format!(" · the kernel enforces quotas ({})", names.join(", ")),
+    };
     format!(
-        "{forking} · {ready} ready ahead{}",
+        "{forking} · {ready} ready ahead{}{enforced}",
         hits.unwrap_or_default()
     )
 }

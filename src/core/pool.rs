@@ -142,6 +142,9 @@ pub struct PoolReport {
     pub forked: u64,
     /// Agents started as a program.
     pub cold: u64,
+    /// What the kernel enforces of quotas, by the names of its controllers (cgroup v2); nothing
+    /// where all of them are measured, and enforced by signals.
+    pub enforced: Vec<String>,
 }
 
 impl PoolReport {

@@ -3,9 +3,10 @@
 //! At four fifths of a limit there is one warning, above it the task is stopped: it would meet the
 //! same limit again, so no further attempt follows by itself. Its work stays where it is.
 //!
-//! Invariant: pure. Measurements come in; 0 means that there is no limit.
+//! Invariant: pure. Measurements come in; 0 means that there is no limit. Where the kernel enforces
+//! limits it does so a quarter above them, so that what is measured is what is said first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub enum Resource {
     Tokens,
     /// `quota.squad_memory`
     SquadMemory,
+    /// `quota.squad_cpu`
+    SquadCpu,
 }
 
 /// One resource, what is used of it and its limit.
@@ -102,6 +105,10 @@ impl fmt::Display for Reading {
                 seconds(used),
                 seconds(limit)
             ),
+            Resource::SquadCpu => write!(
+                f,
+                "processor time of all agents over the last minute: {used} % of {limit} %"
+            ),
             Resource::Processes => write!(f, "processes: {used} of {limit}"),
             Resource::Tokens => write!(f, "tokens: {used} of {limit}"),
         }
@@ -131,6 +138,48 @@ pub fn of_agent(usage: &Usage, limits: &QuotaSettings) -> Vec<Reading> {
 pub fn nearest(readings: &[Reading]) -> Option<String> {
     let near = readings.iter().find(|reading| reading.is_near())?;
     Some(format!("near its quota, {near}"))
+}
+
+/// What the kernel is told to enforce for `limit`: a quarter more.
+pub fn hard(limit: u64) -> u64 {
+    limit.saturating_add(limit / 4)
+}
+
+/// What all agents together took of the processors over the last minute.
+#[derive(Debug, Default)]
+pub struct CpuRate {
+    /// Processor time of each process tree at the last look, milliseconds.
+    last: BTreeMap<u32, u64>,
+    /// Time of a look, and what all had taken by then, milliseconds.
+    seen: VecDeque<(Duration, u64)>,
+}
+
+impl CpuRate {
+    const WINDOW: Duration = Duration::from_secs(60);
+    /// A build that starts takes all there is for a moment: that is no reason to stop it.
+    const LEAST: Duration = Duration::from_secs(30);
+
+    /// Takes the processor time of each process tree; per cent of one processor, once enough was
+    /// seen.
+    pub fn look(&mut self, now: Duration, taken: impl Iterator<Item = (u32, u64)>) -> Option<u64> {
+        let taken: BTreeMap<u32, u64> = taken.collect();
+        let more = taken.iter().map(|(pid, millis)| {
+            let before = self.last.get(pid).unwrap_or(millis);
+            millis.saturating_sub(*before)
+        });
+        let (_, before) = self.seen.back().copied().unwrap_or_default();
+        let total = before + more.sum::<u64>();
+        self.last = taken;
+        self.seen.push_back((now, total));
+        let is_old = |(at, _): &(Duration, u64)| now.saturating_sub(*at) > Self::WINDOW;
+        while self.seen.front().is_some_and(is_old) {
+            self.seen.pop_front();
+        }
+        let (begin, before) = self.seen.front().copied()?;
+        let span = now.saturating_sub(begin);
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        (span >= Self::LEAST).then(|| total.saturating_sub(before) * 100 / millis.max(1))
+    }
 }
 
 /// Turns readings into warnings, each once, and stops.
@@ -204,6 +253,27 @@ mod tests {
         let rulings = Meter::default().judge(&of_agent(&usage, &limits));
         assert_eq!(rulings.len(), 4, "{rulings:?}");
         assert!(rulings.iter().all(|it| matches!(it, Ruling::Stop(_))));
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_minute_and_of_those_who_are_there() {
+        let mut rate = CpuRate::default();
+        let mut at = |seconds, taken: &[(u32, u64)]| {
+            rate.look(Duration::from_secs(seconds), taken.iter().copied())
+        };
+        // What an agent took before it was first seen is not of this time.
+        assert_eq!(at(0, &[(1, 90_000)]), None);
+        assert_eq!(at(20, &[(1, 110_000), (2, 5_000)]), None);
+        // 20 s and 10 s in 40 s.
+        assert_eq!(at(40, &[(1, 110_000), (2, 15_000)]), Some(75));
+        // The first of them is gone, and so is its time once a minute is over.
+        assert_eq!(at(60, &[(2, 15_000)]), Some(50));
+        assert_eq!(at(100, &[(2, 15_000)]), Some(0));
+    }
+
+    #[test]
+    fn the_kernel_enforces_a_quarter_more() {
+        assert_eq!([hard(0), hard(400), hard(u64::MAX)], [0, 500, u64::MAX]);
     }
 
     proptest! {

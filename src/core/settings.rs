@@ -461,6 +461,8 @@ pub struct QuotaSettings {
     pub worktree_disk: usize,
     /// Memory of all agents together, bytes. Default none.
     pub squad_memory: usize,
+    /// Processor time of all agents, per cent of one processor. Default none.
+    pub squad_cpu: u32,
     /// With less free where the data lies, nothing new is begun; bytes. Default 1 GiB.
     pub disk_free_floor: usize,
 }
@@ -474,6 +476,7 @@ impl Default for QuotaSettings {
             task_tokens: 0,
             worktree_disk: 0,
             squad_memory: 0,
+            squad_cpu: 0,
             disk_free_floor: 1 << 30,
         }
     }

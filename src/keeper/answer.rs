@@ -96,6 +96,11 @@ impl Keeper {
             pid: self.owner.pid.as_raw_nonzero().get(),
             nonce: self.owner.nonce.clone(),
             gateway: self.gateway_address,
+            controllers: self
+                .cgroups
+                .as_ref()
+                .map(|groups| groups.controllers().to_vec())
+                .unwrap_or_default(),
         })
     }
 
@@ -141,7 +146,10 @@ impl Keeper {
         let (id, time_limit) = (spec.id.clone(), spec.time_limit);
         self.started += 1;
         let job = match spec.origin {
-            Origin::Program => Job::start(spec, &self.owner, self.started)?,
+            Origin::Program => {
+                let room = self.room(&spec);
+                Job::start(spec, &self.owner, self.started, room)?
+            }
             Origin::Zygote => self.fork(&spec)?,
         };
         let (number, view) = (job.number, job.view());

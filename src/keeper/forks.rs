@@ -57,7 +57,8 @@ impl Keeper {
         if !matches!(self.zygote.state, ZygoteState::Ready { .. }) {
             return Err(refused("there is no zygote that could fork".into()));
         }
-        let (job, terminal): (Job, OwnedFd) = Job::forking(spec.clone(), self.started)?;
+        let room = self.room(spec);
+        let (job, terminal): (Job, OwnedFd) = Job::forking(spec.clone(), self.started, room)?;
         let fork = self
             .zygote
             .fork(spec, &self.owner, terminal)
@@ -104,10 +105,13 @@ impl Keeper {
             return;
         };
         let is_wanted = matches!(job.life, Life::Forking(Wanted::Yes));
+        let number = pid.as_raw_nonzero().get();
         job.pid = Some(pid);
         job.life = Life::Running;
+        if let Some(Err(error)) = job.room.as_ref().map(|room| room.admit(number)) {
+            tracing::debug!(%error, "an agent has ended before it was in its group");
+        }
         let id = job.view().id;
-        let number = pid.as_raw_nonzero().get();
         let stray = self.strays.iter().position(|stray| stray.pid == pid);
         if let Some(stray) = stray.and_then(|at| self.strays.remove(at)) {
             return self.ended_before(&id, &stray);

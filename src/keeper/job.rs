@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use super::cgroup::Room;
 use super::leftovers::{DATA_VARIABLE, JOB_VARIABLE, KEEPER_VARIABLE};
 use super::platform::{self, Reaped};
 use super::protocol::{
@@ -52,6 +53,8 @@ pub(super) struct Job {
     pub(super) terminal: Option<Terminal>,
     /// The connection that reads its terminal.
     pub(super) reader: Option<u64>,
+    /// Its control group, until it has ended.
+    pub(super) room: Option<Room>,
 }
 
 /// Where a job is in its life.
@@ -78,7 +81,11 @@ pub(super) enum Wanted {
 
 impl Job {
     /// A job whose process is to come from the zygote, and the terminal that goes there.
-    pub(super) fn forking(spec: JobSpec, number: u64) -> Result<(Self, OwnedFd), Refusal> {
+    pub(super) fn forking(
+        spec: JobSpec,
+        number: u64,
+        room: Option<Room>,
+    ) -> Result<(Self, OwnedFd), Refusal> {
         check(&spec)?;
         let failed = |error: &dyn std::fmt::Display| {
             let message = format!("cannot fork {}: {error}", spec.id);
@@ -103,19 +110,25 @@ impl Job {
             life: Life::Forking(Wanted::Yes),
             terminal: Some(terminal),
             reader: None,
+            room,
         };
         Ok((job, opened.slave))
     }
 
     /// Starts what `spec` asks for. Must be called on the keeper's main thread: the job dies with
     /// the *thread* that started it.
-    pub(super) fn start(spec: JobSpec, owner: &Owner, number: u64) -> Result<Self, Refusal> {
+    pub(super) fn start(
+        spec: JobSpec,
+        owner: &Owner,
+        number: u64,
+        room: Option<Room>,
+    ) -> Result<Self, Refusal> {
         check(&spec)?;
         let failed = |error: &dyn std::fmt::Display| {
             let message = format!("cannot start {}: {error}", spec.id);
             Refusal::new(RefusalKind::SystemFailed, message)
         };
-        let argv = shim_argv(&spec, owner).map_err(|error| failed(&error))?;
+        let argv = shim_argv(&spec, owner, room.as_ref()).map_err(|error| failed(&error))?;
         let env = environment(&spec, owner);
         let (pid, terminal) = match &spec.output {
             Output::Pty { cols, rows } => {
@@ -143,6 +156,7 @@ impl Job {
             life: Life::Running,
             terminal,
             reader: None,
+            room,
         })
     }
 
@@ -231,6 +245,7 @@ impl Job {
             cpu_ms: reaped.cpu_ms,
             peak_kib: reaped.peak_kib,
             refused: None,
+            out_of_memory: self.room.as_ref().is_some_and(Room::was_out_of_memory),
         }
     }
 
@@ -244,6 +259,7 @@ impl Job {
             cpu_ms: 0,
             peak_kib: 0,
             refused: Some(why.to_owned()),
+            out_of_memory: false,
         }
     }
 }
@@ -298,7 +314,7 @@ fn check(spec: &JobSpec) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn shim_argv(spec: &JobSpec, owner: &Owner) -> io::Result<Vec<OsString>> {
+fn shim_argv(spec: &JobSpec, owner: &Owner, room: Option<&Room>) -> io::Result<Vec<OsString>> {
     let shim = ShimArgs {
         keeper: owner.pid.as_raw_nonzero().get(),
         nice: spec.nice,
@@ -308,6 +324,7 @@ fn shim_argv(spec: &JobSpec, owner: &Owner) -> io::Result<Vec<OsString>> {
         } else {
             "SHELL".into()
         },
+        room: room.map(Room::door).unwrap_or_default(),
         argv: spec.argv.iter().map(OsString::from).collect(),
     };
     let mut argv = vec![platform::own_program()?.into_os_string()];

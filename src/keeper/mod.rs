@@ -10,10 +10,12 @@
 //! - [`ring`]: recent output in memory that both sides share
 //! - [`launch`], [`options`]: starting a keeper
 //! - [`shim`]: what every job starts with
+//! - `cgroup`: limits that the kernel enforces
 //! - [`leftovers`]: processes that a job, or a whole keeper, left behind
 
 mod answer;
 pub mod attach;
+mod cgroup;
 pub mod client;
 mod connection;
 pub mod fork_wire;
@@ -44,6 +46,6 @@ pub use options::{KeeperOptions, KeeperPaths, SERVER_STOP_CODE};
 pub use platform::{boot_id, resident, time_since_boot};
 pub use process::{ExitReason, KeeperError, run};
 pub use protocol::{
-    Delivery, JobExit, JobSignal, JobSpec, JobView, Origin, Output, RefusalKind, Spawned,
-    ZygoteSpec, ZygoteState,
+    Controller, Delivery, JobExit, JobSignal, JobSpec, JobView, Limits, Origin, Output,
+    RefusalKind, Spawned, SquadLimits, ZygoteSpec, ZygoteState,
 };

@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::cgroup::Cgroups;
 use super::connection::serve;
 use super::leftovers::{kill_children, sweep_orphans};
 use super::options::{ALREADY_RUNNING_CODE, KeeperOptions, Session};
@@ -151,6 +152,7 @@ pub async fn run(options: KeeperOptions) -> Result<ExitReason, KeeperError> {
     let (zygote, mut heard) = Zygote::new();
     let server = ServerChild::new(options.server);
     let mut keeper = Keeper::new(owner, gateway, address, server, zygote);
+    keeper.cgroups = Cgroups::claim();
     keeper.start_server();
     let reason = turn(&mut keeper, &place.listener, &mut signals, &mut heard).await;
 

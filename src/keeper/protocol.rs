@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+pub use super::cgroup::{Controller, Limits, SquadLimits};
 pub use super::fork_wire::{Origin, ZygoteSpec, ZygoteState, ZygoteView};
 use crate::core::Epoch;
 pub use crate::core::upgrade::{UpgradeReport, UpgradeState};
@@ -177,6 +178,9 @@ pub struct JobSpec {
     /// Where its process comes from.
     #[serde(default)]
     pub origin: Origin,
+    /// What it may use, where the kernel enforces it.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// Where a job's output goes. Its standard input is the pty, or nothing.
@@ -261,6 +265,9 @@ pub struct JobExit {
     /// Why it never had a process.
     #[serde(default)]
     pub refused: Option<String>,
+    /// The kernel killed it, because it needed more memory than its limit.
+    #[serde(default)]
+    pub out_of_memory: bool,
 }
 
 impl JobExit {
@@ -281,6 +288,9 @@ pub struct Welcome {
     pub nonce: String,
     /// The gateway's address, the same for the keeper's whole life.
     pub gateway: SocketAddr,
+    /// What the kernel enforces of [`Limits`]; nothing without delegated control groups.
+    #[serde(default)]
+    pub controllers: Vec<Controller>,
 }
 
 /// Answer to `spawn`.

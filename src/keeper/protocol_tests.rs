@@ -19,6 +19,7 @@ fn spec() -> JobSpec {
         time_limit: Some(Duration::from_millis(1_500)),
         meta: "{}".into(),
         origin: Origin::Program,
+        limits: Limits::default(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! `warpsquad exec-job`: the last step before a job's own program.
 //!
 //! The keeper starts every job through its own program, because what has to happen between `fork`
-//! and `exec` would need unsafe code there and is safe here: die with the keeper, own session,
-//! niceness, no inherited descriptor but 0–2. Then the job's program replaces this one.
+//! and `exec` would need unsafe code there and is safe here: die with the keeper, own session, own
+//! control group, niceness, no inherited descriptor but 0–2. Then the job's program replaces this one.
 
 use std::ffi::OsString;
 use std::io;
@@ -52,6 +52,8 @@ pub(super) struct ShimArgs {
     pub(super) nice: u8,
     /// A variable that is in the shim's environment and not in the job's; empty for none.
     pub(super) unset: String,
+    /// File of its control group that takes process ids; empty for none.
+    pub(super) room: PathBuf,
     /// Program and arguments.
     pub(super) argv: Vec<OsString>,
 }
@@ -64,6 +66,7 @@ impl ShimArgs {
         fixed
             .into_iter()
             .map(OsString::from)
+            .chain([self.room.clone().into_os_string()])
             .chain(self.argv.iter().cloned())
             .collect()
     }
@@ -73,11 +76,13 @@ impl ShimArgs {
         let keeper = args.next()?.to_str()?.parse().ok()?;
         let nice = args.next()?.to_str()?.parse().ok()?;
         let unset = args.next()?.into_string().ok()?;
+        let room = args.next()?.into();
         let argv: Vec<OsString> = args.collect();
         (!argv.is_empty()).then_some(Self {
             keeper,
             nice,
             unset,
+            room,
             argv,
         })
     }
@@ -121,6 +126,10 @@ fn prepare(args: &ShimArgs) -> Result<(), ShimError> {
         Ok(_) | Err(Errno::PERM) => {}
         Err(error) => return Err(ShimError::Preparation(error.into())),
     }
+    if !args.room.as_os_str().is_empty() {
+        // 0 is whoever writes it.
+        std::fs::write(&args.room, "0").map_err(ShimError::Preparation)?;
+    }
     if args.nice > 0 {
         nice(i32::from(args.nice)).map_err(|error| ShimError::Preparation(error.into()))?;
     }
@@ -138,6 +147,7 @@ mod tests {
             keeper: 42,
             nice: 10,
             unset: "SHELL".into(),
+            room: "/sys/fs/cgroup/x/cgroup.procs".into(),
             argv,
         };
         let mut written = args.to_args().into_iter();
@@ -150,9 +160,9 @@ mod tests {
         for args in [
             &[][..],
             &["1"],
-            &["1", "0", ""],
-            &["x", "0", "", "sh"],
-            &["1", "-3", "", "sh"],
+            &["1", "0", "", ""],
+            &["x", "0", "", "", "sh"],
+            &["1", "-3", "", "", "sh"],
         ] {
             assert_eq!(
                 ShimArgs::parse(args.iter().map(OsString::from)),

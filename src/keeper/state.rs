@@ -12,13 +12,14 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::cgroup::{Cgroups, Room};
 use super::connection::Asked;
 use super::job::{Job, Life, Owner, Wanted};
 use super::leftovers::kill_leftovers;
 use super::options::SERVER_STOP_CODE;
 use super::platform::{self, Reaped};
 use super::process::ExitReason;
-use super::protocol::{Event, JobExit, JobId};
+use super::protocol::{Event, JobExit, JobId, JobSpec};
 use super::server_child::ServerChild;
 use super::upgrade::Upgrades;
 use super::zygote::Zygote;
@@ -52,6 +53,8 @@ pub(super) struct Keeper {
     /// Adopted children that ended before the answer that would have said whose they are.
     pub(super) strays: VecDeque<Reaped>,
     pub(super) upgrades: Upgrades,
+    /// Where the kernel enforces limits.
+    pub(super) cgroups: Option<Cgroups>,
 }
 
 /// An accepted connection.
@@ -134,6 +137,7 @@ impl Keeper {
             zygote,
             strays: VecDeque::new(),
             upgrades: Upgrades::default(),
+            cgroups: None,
         }
     }
 
@@ -226,6 +230,18 @@ impl Keeper {
         }
     }
 
+    /// A control group for a job; none where there are none.
+    pub(super) fn room(&mut self, spec: &JobSpec) -> Option<Room> {
+        let groups = self.cgroups.as_mut()?;
+        match groups.room(self.started, &spec.limits) {
+            Ok(room) => Some(room),
+            Err(error) => {
+                tracing::warn!(%error, job = spec.id, "the job has no control group");
+                None
+            }
+        }
+    }
+
     /// Nothing of an ended job stays.
     fn end_leftovers(&mut self, session: Pid, id: JobId, number: u64) {
         let nonce = self.owner.nonce.clone();
@@ -255,6 +271,10 @@ impl Keeper {
             return;
         };
         job.life = Life::Ended(exit.clone());
+        let room = job.room.take();
+        if let (Some(groups), Some(room)) = (&mut self.cgroups, room) {
+            groups.close(room);
+        }
         self.report(&Event::JobExited {
             job: id.to_owned(),
             exit: exit.clone(),

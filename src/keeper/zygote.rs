@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream as StdStream;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -301,6 +302,7 @@ fn spawn(spec: &ZygoteSpec, owner: &Owner, theirs: StdStream) -> io::Result<Pid>
         keeper: owner.pid.as_raw_nonzero().get(),
         nice: 0,
         unset: String::new(),
+        room: PathBuf::new(),
         argv: spec.argv.iter().map(Into::into).collect(),
     };
     let child = Command::new(platform::own_program()?)

@@ -15,7 +15,7 @@ use crate::agents::{AgentCommand, Agents, Workshop};
 use crate::core::AgentSlot;
 use crate::core::event::SquadEvent;
 use crate::core::medic::Vitals;
-use crate::core::quota::{Meter, Reading, Resource, Ruling};
+use crate::core::quota::{CpuRate, Meter, Reading, Resource, Ruling, Usage};
 use crate::core::size::Bytes;
 use crate::core::task::TaskState;
 use crate::engine::{EngineHandle, Input, View};
@@ -35,6 +35,8 @@ pub(super) struct Census {
     engine: EngineHandle,
     worktrees: HashMap<PathBuf, Measured>,
     meter: Meter,
+    rate: CpuRate,
+    began: Instant,
 }
 
 /// A worktree as it was measured last.
@@ -42,6 +44,13 @@ pub(super) struct Census {
 struct Measured {
     bytes: u64,
     again: Instant,
+}
+
+/// What came of a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ruled {
+    Stopped,
+    Spared,
 }
 
 /// An agent that has a process.
@@ -60,6 +69,8 @@ impl Census {
             engine,
             worktrees: HashMap::new(),
             meter: Meter::default(),
+            rate: CpuRate::default(),
+            began: Instant::now(),
         }
     }
 
@@ -82,6 +93,7 @@ impl Census {
             .retain(|path, _| subjects.iter().any(|it| it.worktree.as_ref() == Some(path)));
         if subjects.is_empty() {
             self.meter = Meter::default();
+            self.rate = CpuRate::default();
             return;
         }
         let roots: Vec<u32> = subjects.iter().map(|subject| subject.pid).collect();
@@ -121,26 +133,60 @@ impl Census {
         Some(bytes)
     }
 
-    /// The quota of all agents together: above it the largest one ends.
+    /// The quotas of all agents together: above one of them the agent that takes most ends.
     async fn squad(&mut self, subjects: &[Subject], found: &BTreeMap<u32, Vitals>) {
         let limit = self.workshop.settings.quota.squad_memory as u64;
         let total: u64 = found.values().map(|vitals| vitals.usage.memory).sum();
-        let reading = Reading::new(Resource::SquadMemory, total, limit);
+        let memory = Reading::new(Resource::SquadMemory, total, limit);
+        let held = |usage: &Usage| (usage.memory, Bytes(usage.memory).to_string());
+        self.rule(memory, subjects, found, held).await;
+        if let Some(cpu) = self.cpu(found) {
+            let spent = |usage: &Usage| (usage.cpu_ms, format!("{} s", usage.cpu_ms / 1000));
+            if self.rule(cpu, subjects, found, spent).await == Ruled::Stopped {
+                // The others are judged by what they take without it.
+                self.rate = CpuRate::default();
+            }
+        }
+    }
+
+    /// What all take of the processors; none where the kernel holds them back, or nobody asks.
+    fn cpu(&mut self, found: &BTreeMap<u32, Vitals>) -> Option<Reading> {
+        let limit = self.workshop.settings.quota.squad_cpu;
+        let is_enforced = self.workshop.enforced().iter().any(|it| it == "cpu");
+        if limit == 0 || is_enforced {
+            return None;
+        }
+        let taken = found.iter().map(|(pid, it)| (*pid, it.usage.cpu_ms));
+        let percent = self.rate.look(self.began.elapsed(), taken)?;
+        Some(Reading::new(Resource::SquadCpu, percent, limit.into()))
+    }
+
+    /// Warns, or stops the agent of which `share` says most; it says the amount in words, too.
+    async fn rule(
+        &mut self,
+        reading: Reading,
+        subjects: &[Subject],
+        found: &BTreeMap<u32, Vitals>,
+        share: impl Fn(&Usage) -> (u64, String),
+    ) -> Ruled {
+        let of = |it: &Subject| found.get(&it.pid).map(|it| share(&it.usage));
         for ruling in self.meter.judge(&[reading]) {
             match ruling {
                 Ruling::Warn(why) => self.report(Input::Squad(SquadEvent::Warned { why })).await,
                 Ruling::Stop(why) => {
-                    let memory = |it: &&Subject| found.get(&it.pid).map(|it| it.usage.memory);
-                    let Some(largest) = subjects.iter().max_by_key(memory) else {
+                    let amount = |it: &&Subject| of(it).map(|(amount, _)| amount);
+                    let Some(most) = subjects.iter().max_by_key(amount) else {
                         continue;
                     };
-                    let own = Bytes(memory(&largest).unwrap_or_default());
-                    let why = format!("the squad is {why}; this agent is the largest with {own}");
+                    let (_, own) = of(most).unwrap_or_default();
+                    let why = format!("the squad is {why}; this agent takes most with {own}");
                     let command = AgentCommand::OverQuota(why);
-                    self.agents.tell(largest.slot, command).await;
+                    self.agents.tell(most.slot, command).await;
+                    return Ruled::Stopped;
                 }
             }
         }
+        Ruled::Spared
     }
 
     async fn report(&self, input: Input) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::agents::Jobs;
 use crate::config::Places;
 use crate::core::demo::{DEMO_FILE, DemoSquad};
-use crate::keeper::{ClientError, JobSpec, Origin, Output};
+use crate::keeper::{ClientError, JobSpec, Limits, Origin, Output};
 
 const JOB: &str = "simulator";
 /// Before a simulator that ended is started again.
@@ -71,6 +71,7 @@ async fn run_simulator(
         time_limit: None,
         meta: String::new(),
         origin: Origin::Program,
+        limits: Limits::default(),
     };
     jobs.run(spec).await?;
     jobs.keeper().forget(JOB).await

@@ -11,7 +11,7 @@ use crate::config::{Environment, Places};
 use crate::core::event::SquadEvent;
 use crate::core::task::TaskState;
 use crate::engine::{EngineHandle, Input, View};
-use crate::keeper::{ClientError, JobExit, JobSignal, JobSpec, Origin, Output};
+use crate::keeper::{ClientError, JobExit, JobSignal, JobSpec, Limits, Origin, Output};
 
 const JOB: &str = "inhibit-sleep";
 const GRACE: Duration = Duration::from_secs(2);
@@ -99,6 +99,7 @@ fn spec(places: &Places, environment: &Environment) -> JobSpec {
         time_limit: None,
         meta: String::new(),
         origin: Origin::Program,
+        limits: Limits::default(),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::agents::setup::Setup;
 use crate::config::Environment;
 use crate::core::task::TaskState;
 use crate::engine::{EngineHandle, Input, Installation, View};
-use crate::keeper::{JobExit, JobSpec, Origin, Output};
+use crate::keeper::{JobExit, JobSpec, Limits, Origin, Output};
 
 /// Between two looks while somebody waits for an installation.
 const LOOK: Duration = Duration::from_secs(1);
@@ -169,6 +169,7 @@ impl Installer {
             time_limit: None,
             meta: String::new(),
             origin: Origin::Program,
+            limits: Limits::default(),
         };
         let job = self.workshop.jobs.run(spec);
         tokio::pin!(job);

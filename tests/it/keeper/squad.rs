@@ -17,8 +17,8 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 use warpsquad::core::Epoch;
 use warpsquad::keeper::{
-    AttachedPty, JobExit, JobSpec, KeeperClient, KeeperOptions, Origin, Output, RefusalKind,
-    sweep_orphans,
+    AttachedPty, JobExit, JobSpec, KeeperClient, KeeperOptions, Limits, Origin, Output,
+    RefusalKind, sweep_orphans,
 };
 
 pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_warpsquad");
@@ -78,6 +78,7 @@ impl Squad {
             time_limit: None,
             meta: String::new(),
             origin: Origin::Program,
+            limits: Limits::default(),
         }
     }
 
