@@ -84,7 +84,7 @@ pub enum Command {
     /// Look at Ollama servers.
     #[command(subcommand)]
     Endpoint(Endpoint),
-    /// See how requests were routed, and what another order of service would have cost.
+    /// See what requests would have cost with another order of service or another strategy.
     #[command(subcommand)]
     Route(Route),
     /// One page: agents, queue, models, endpoints.
@@ -518,7 +518,7 @@ pub enum Endpoint {
 /// `route …`
 #[derive(Debug, Subcommand)]
 pub enum Route {
-    /// Tell what the requests of a log would have cost in another order of service.
+    /// Tell what a log of requests would have cost in another order of service or with another strategy.
     Replay(RouteReplay),
 }
 
@@ -529,11 +529,17 @@ Strategies:
   fifo           in the order of arrival with the context pinned: Ollama
   collate        a model is served as long as it has work
   quantum        the dispatcher, batches of at most 4 swaps; quantum-8 for another number
+  round-robin, least-loaded, random, performance, affinity, hybrid
+                 the router's strategies: models and endpoints chosen anew for each attempt, served
+                 by the dispatcher; they learn from what had ended by then
 
-What is assumed: requests stay on their endpoint and with their model; a service takes as long as
-it took, whoever else is served; a load takes the median of the model's loads in the log; a client
-asks again as long after its answer as it did; nothing fails. What was refused is left out.
-'recorded' differs from 'quantum' by what these assumptions miss.";
+What is assumed: requests stay on their endpoint and with their model, but for the router's
+strategies; a service takes as long as it took, whoever else is served; a load takes the median of
+the model's loads in the log; a client asks again as long after its answer as it did; nothing
+fails. What was refused is left out. 'recorded' differs from 'quantum' by what these assumptions
+miss. An attempt that gets another model takes its tokens at that model's median rates, and
+succeeds as often as that model did at such work in the log; an attempt that no other one followed
+has succeeded. SUCCESS is the share of attempts.";
 
 /// `route replay`
 #[derive(Debug, Args)]
@@ -541,6 +547,9 @@ asks again as long after its answer as it did; nothing fails. What was refused i
 pub struct RouteReplay {
     /// The gateway's log of requests, one JSON object a line; `-` reads standard input.
     pub log: PathBuf,
+    /// Seed of the router's draws.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
     /// Only this; may be given several times. Without it all are compared.
     #[arg(long, value_name = "NAME", value_parser = words::order_of_service)]
     pub strategy: Vec<words::OrderOfService>,

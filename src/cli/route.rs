@@ -1,5 +1,5 @@
 //! `warpsquad route …`: what a recorded log of requests would have cost in another order of
-//! service.
+//! service, or with models chosen by another strategy.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -11,9 +11,12 @@ use super::args::{Route, RouteReplay};
 use super::context::Context;
 use super::report::Report;
 use super::words::{ORDERS, OrderOfService, order_of_service};
+use crate::core::dispatch::DispatchSettings;
 use crate::core::dispatch::simulation::{
-    Log, Machines, Outcome, Strategy, Workload, run as simulate,
+    Log, Machine, Machines, Outcome, Strategy, Workload, run as simulate,
 };
+use crate::core::router;
+use crate::core::router::replay::{Capacity, History};
 use crate::core::served::Served;
 
 pub(super) fn run(context: &mut Context, asked: &Route) -> Result<(), Report> {
@@ -24,41 +27,107 @@ pub(super) fn run(context: &mut Context, asked: &Route) -> Result<(), Report> {
 
 fn replay(context: &mut Context, options: &RouteReplay) -> Result<(), Report> {
     let log = read(&options.log)?;
-    let workload = log.workload(Machines {
-        slots: options.slots,
-        room: options.room,
-        load: options.load,
-    });
-    let rows: Vec<(String, Outcome)> = orders(options)
+    let replay = Replay::new(&log, options);
+    let workload = &replay.workload;
+    let rows: Vec<Row> = orders(options, &replay)
         .into_iter()
-        .map(|order| (name(order), outcome(order, &log, &workload)))
+        .map(|order| replay.row(order))
         .collect();
     if options.json {
-        context.out.json(&document(&log, &workload, &rows));
+        context.out.json(&document(&log, workload, &rows));
         return Ok(());
     }
-    context.out.line(&head(&log, &workload));
+    context.out.line(&head(&log, workload));
     let mut table = vec![columns()];
-    table.extend(rows.iter().map(|(name, outcome)| row(name, outcome)));
+    table.extend(rows.iter().map(row));
     context.out.table(&table);
     Ok(())
 }
 
-/// Those that were asked for, else all.
-fn orders(options: &RouteReplay) -> Vec<OrderOfService> {
-    if options.strategy.is_empty() {
-        return ORDERS
-            .iter()
-            .filter_map(|word| order_of_service(word).ok())
-            .collect();
+/// Those that were asked for, else all; strategies of the router only where the log has a choice.
+fn orders(options: &RouteReplay, replay: &Replay<'_>) -> Vec<OrderOfService> {
+    if !options.strategy.is_empty() {
+        return options.strategy.clone();
     }
-    options.strategy.clone()
+    let routed: &[&str] = if replay.history.has_choice() {
+        &router::Strategy::WORDS
+    } else {
+        &[]
+    };
+    let words = ORDERS.iter().chain(routed);
+    words
+        .filter_map(|word| order_of_service(word).ok())
+        .collect()
 }
 
-fn outcome(order: OrderOfService, log: &Log, workload: &Workload) -> Outcome {
-    match order {
-        OrderOfService::Recorded => log.recorded(),
-        OrderOfService::Simulated(strategy) => simulate(workload, strategy),
+/// A log and what is known of the machines that served it.
+struct Replay<'a> {
+    log: &'a Log,
+    history: History<'a>,
+    machines: Machines,
+    workload: Workload,
+    seed: u64,
+}
+
+/// One line of the comparison.
+struct Row {
+    name: String,
+    outcome: Outcome,
+    /// Attempts that succeed; none where the log knows no attempts.
+    successes: Option<f64>,
+    /// Attempts that get another model.
+    moved: usize,
+    attempts: usize,
+}
+
+impl<'a> Replay<'a> {
+    fn new(log: &'a Log, options: &RouteReplay) -> Self {
+        let machines = Machines {
+            slots: options.slots,
+            room: options.room,
+            load: options.load,
+        };
+        Self {
+            log,
+            history: History::of(log.requests()),
+            machines,
+            workload: log.workload(machines),
+            seed: options.seed,
+        }
+    }
+
+    fn row(&self, order: OrderOfService) -> Row {
+        let attempts = self.history.attempts();
+        let as_recorded = (self.history.successes() as f64, 0);
+        let (outcome, (successes, moved)) = match order {
+            OrderOfService::Recorded => (self.log.recorded(), as_recorded),
+            OrderOfService::Simulated(strategy) => {
+                (simulate(&self.workload, strategy), as_recorded)
+            }
+            OrderOfService::Routed(strategy) => self.routed(strategy),
+        };
+        Row {
+            name: name(order),
+            outcome,
+            successes: (attempts > 0).then_some(successes),
+            moved,
+            attempts,
+        }
+    }
+
+    fn routed(&self, strategy: router::Strategy) -> (Outcome, (f64, usize)) {
+        let capacities = self.workload.machines.iter().map(|machine| {
+            let Machine { slots, room, .. } = *machine;
+            (machine.endpoint.clone(), Capacity { slots, room })
+        });
+        let rerouted = self
+            .history
+            .reroute(strategy, self.seed, &capacities.collect());
+        let log = Log::new(rerouted.requests);
+        let workload = self.log.workload_of(&log, self.machines);
+        let quantum = Strategy::Quantum(DispatchSettings::default().quantum);
+        let outcome = simulate(&workload, quantum);
+        (outcome, (rerouted.successes, rerouted.moved))
     }
 }
 
@@ -69,6 +138,7 @@ fn name(order: OrderOfService) -> String {
         OrderOfService::Simulated(Strategy::Fifo) => "fifo".to_owned(),
         OrderOfService::Simulated(Strategy::Collate) => "collate".to_owned(),
         OrderOfService::Simulated(Strategy::Quantum(quantum)) => format!("quantum-{quantum}"),
+        OrderOfService::Routed(strategy) => strategy.as_str().to_owned(),
     }
 }
 
@@ -126,15 +196,18 @@ fn head(log: &Log, workload: &Workload) -> String {
 
 fn columns() -> Vec<String> {
     let columns = [
-        "ORDER", "MAKESPAN", "WAIT P50", "P95", "P99", "LONGEST", "SWAPS", "SWAPPING",
+        "ORDER", "MAKESPAN", "WAIT P50", "P95", "P99", "LONGEST", "SWAPS", "SWAPPING", "SUCCESS",
+        "MOVED",
     ];
     columns.map(str::to_owned).to_vec()
 }
 
-fn row(name: &str, outcome: &Outcome) -> Vec<String> {
+fn row(row: &Row) -> Vec<String> {
+    let outcome = &row.outcome;
+    let share = |successes: f64| format!("{:.0} %", 100.0 * successes / row.attempts as f64);
     let wait = |part| seconds(outcome.wait(part));
     vec![
-        name.to_owned(),
+        row.name.clone(),
         seconds(outcome.makespan),
         wait(0.5),
         wait(0.95),
@@ -142,6 +215,8 @@ fn row(name: &str, outcome: &Outcome) -> Vec<String> {
         wait(1.0),
         outcome.swaps.to_string(),
         seconds(outcome.swapping),
+        row.successes.map_or_else(|| "–".to_owned(), share),
+        row.moved.to_string(),
     ]
 }
 
@@ -149,7 +224,7 @@ fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
-fn document(log: &Log, workload: &Workload, rows: &[(String, Outcome)]) -> Value {
+fn document(log: &Log, workload: &Workload, rows: &[Row]) -> Value {
     let machines = workload.machines.iter().map(|machine| {
         json!({
             "endpoint": machine.endpoint,
@@ -157,9 +232,13 @@ fn document(log: &Log, workload: &Workload, rows: &[(String, Outcome)]) -> Value
             "room": machine.room,
         })
     });
-    let orders = rows.iter().map(|(name, outcome)| {
+    let orders = rows.iter().map(|row| {
+        let outcome = &row.outcome;
         json!({
-            "strategy": name,
+            "strategy": row.name,
+            "attempts": row.attempts,
+            "successes": row.successes,
+            "moved": row.moved,
             "requests": outcome.answers(),
             "makespan_ms": millis(outcome.makespan),
             "wait_ms": {
@@ -207,13 +286,24 @@ mod tests {
     fn every_order_of_service_serves_the_whole_log() {
         let text = LINE.replace('\n', " ");
         let log = parse(&text, "log").unwrap();
-        let workload = log.workload(Machines::default());
-        for word in ORDERS {
-            let order = order_of_service(word).unwrap();
-            let outcome = outcome(order, &log, &workload);
-            assert_eq!(outcome.answers(), 1, "{word}");
-            assert!(name(order).starts_with(word));
+        let options = RouteReplay {
+            log: "log".into(),
+            seed: 1,
+            strategy: Vec::new(),
+            slots: None,
+            room: None,
+            load: None,
+            json: false,
+        };
+        let replay = Replay::new(&log, &options);
+        for word in ORDERS.iter().chain(&router::Strategy::WORDS) {
+            let row = replay.row(order_of_service(word).unwrap());
+            assert_eq!(row.outcome.answers(), 1, "{word}");
+            assert!(row.name.starts_with(word));
+            assert_eq!((row.moved, row.successes), (0, None), "it has no attempt");
         }
+        // With one place there is nothing to compare the router's strategies by.
+        assert_eq!(orders(&options, &replay).len(), ORDERS.len());
         assert_eq!(
             order_of_service("quantum-8").map(name),
             Ok("quantum-8".to_owned())

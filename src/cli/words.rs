@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::core::dispatch::DispatchSettings;
 use crate::core::dispatch::simulation::Strategy;
+use crate::core::router;
 use crate::core::task::{Category, Mode};
 
 /// How Aider works.
@@ -60,6 +61,9 @@ pub enum OrderOfService {
     Recorded,
     /// As this would have done it.
     Simulated(Strategy),
+    /// With the models and endpoints that this strategy of the router would have chosen, and the
+    /// dispatcher's order.
+    Routed(router::Strategy),
 }
 
 /// Orders of service that `route replay` compares.
@@ -74,12 +78,16 @@ pub fn order_of_service(text: &str) -> Result<OrderOfService, String> {
         "collate" => Strategy::Collate,
         "quantum" => Strategy::Quantum(DispatchSettings::default().quantum),
         other => {
+            if let Some(strategy) = router::Strategy::from_word(other) {
+                return Ok(OrderOfService::Routed(strategy));
+            }
             let quantum = other.strip_prefix("quantum-").and_then(|k| k.parse().ok());
             let quantum = quantum.filter(|k| (1..=1000).contains(k));
             Strategy::Quantum(quantum.ok_or_else(|| {
                 format!(
-                    "one of {}; quantum-8 for a quantum of 8 swaps",
-                    ORDERS.join(", ")
+                    "one of {}, {}; quantum-8 for a quantum of 8 swaps",
+                    ORDERS.join(", "),
+                    router::Strategy::WORDS.join(", ")
                 )
             })?)
         }

@@ -15,6 +15,7 @@ mod dice;
 mod edit_format;
 mod explain;
 mod learned;
+pub mod replay;
 mod reward;
 pub mod strategy;
 

@@ -80,12 +80,22 @@ impl Log {
         outcome
     }
 
+    /// The requests.
+    pub fn requests(&self) -> &[Served] {
+        &self.requests
+    }
+
     /// The same requests for a simulation.
     pub fn workload(&self, known: Machines) -> Workload {
+        self.workload_of(self, known)
+    }
+
+    /// Other requests for a simulation of the machines of this log.
+    pub fn workload_of(&self, other: &Self, known: Machines) -> Workload {
         let endpoints: Vec<EndpointName> = distinct(&self.requests, |it| it.endpoint.clone());
         let models: Vec<ModelName> = distinct(&self.requests, |it| it.model.clone());
-        let services: Duration = self.requests.iter().map(service).sum();
-        let count = u32::try_from(self.requests.len())
+        let services: Duration = other.requests.iter().map(service).sum();
+        let count = u32::try_from(other.requests.len())
             .unwrap_or(u32::MAX)
             .max(1);
         let machines = endpoints.iter().map(|endpoint| Machine {
@@ -101,7 +111,7 @@ impl Log {
         });
         Workload {
             machines: machines.collect(),
-            scripts: self.scripts(&endpoints, &models),
+            scripts: other.scripts(&endpoints, &models),
             models,
             predicted: services / count,
             until: None,
