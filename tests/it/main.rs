@@ -21,6 +21,7 @@ mod gateway;
 mod git;
 mod harness;
 mod keeper;
+mod learning;
 mod measured;
 mod medic;
 mod pool;

@@ -208,7 +208,7 @@ impl<'a> Walk<'a> {
                 category: outcome.attempt.category,
                 model: &outcome.place.1,
                 reward: reward(ending, Rounds::default()),
-                seconds: outcome.success.then(|| outcome.took.as_secs_f64()),
+                seconds: outcome.success.then_some(outcome.took.as_secs_f64()),
                 strategies: &outcome.agreed,
                 cost: outcome.cost,
             });
