@@ -12,7 +12,6 @@ import gc
 import os
 import re
 import sys
-import tempfile
 
 # `_Py_IMMORTAL_REFCNT` of CPython 3.12 where pointers have 64 bits (PEP 683): not counted any more.
 IMMORTAL = 0xFFFFFFFF
@@ -52,17 +51,19 @@ def make_immortal():
 
 def gaps():
     """Size and number of the free places between objects."""
-    with tempfile.TemporaryFile() as file:
-        sys.stderr.flush()
-        kept = os.dup(2)
-        try:
-            os.dup2(file.fileno(), 2)
-            sys._debugmallocstats()
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-        file.seek(0)
-        text = file.read().decode("ascii", "replace")
+    # It is written to standard error: some 5 KB, which a pipe takes.
+    read, write = os.pipe()
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        os.dup2(write, 2)
+        sys._debugmallocstats()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(write)
+    with open(read, encoding="ascii", errors="replace") as stats:
+        text = stats.read()
     return [(int(size), int(free)) for size, free in ROW.findall(text)]
 
 

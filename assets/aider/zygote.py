@@ -8,6 +8,7 @@ of the same pages. A fork of this process starts with everything imported and sh
 Standard input is a Unix stream socket to the keeper. One JSON document per line:
 
   keeper -> {"fork":N,"args":[...],"cwd":"...","env":{...},"nice":0}   with the pty slave beside it
+            and "room":"..." with the file of a control group, if the agent has one
   zygote -> {"ready":{"pid":P,"modules":M,"cpu_ms":C}}                 once, after the imports
   zygote -> {"forked":N,"pid":P}    or    {"refused":N,"why":"..."}
 
@@ -130,6 +131,19 @@ def die_with(keeper):
     return os.getppid() == keeper
 
 
+def enter(room):
+    """Into the agent's own control group: what it starts is in it as well."""
+    try:
+        # 0 is whoever writes it. Nothing is made: the file is there, or there is no such group.
+        room = os.open(room, os.O_WRONLY)
+        try:
+            os.write(room, b"0")
+        finally:
+            os.close(room)
+    except OSError as error:
+        print(f"the agent's limits are not enforced: {error}", file=sys.stderr)
+
+
 def name_process(text):
     """Shows `text` where a list of processes would show the zygote's own command."""
     LIBC.prctl(PR_SET_NAME, b"aider", 0, 0, 0)
@@ -151,6 +165,8 @@ def agent(request, tty, go, keeper):
     try:
         if os.read(go, 1) != b"g" or not die_with(keeper):
             os._exit(EXIT_NO_GO)
+        if request.get("room"):
+            enter(request["room"])
         become_terminal_process(tty)
         reset_signals()
         gc.enable()

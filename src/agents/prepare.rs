@@ -7,7 +7,7 @@ use crate::core::AgentSlot;
 use crate::core::pool::Binding;
 use crate::core::task::{Base, Task, Workplace};
 use crate::git::{GitError, Repository, WorktreeRequest};
-use crate::keeper::{ClientError, JobSpec, Origin, Output};
+use crate::keeper::{ClientError, JobSpec, Limits, Origin, Output};
 
 use super::output::{read_end, shell, tail};
 use super::spares::Taken;
@@ -210,7 +210,7 @@ pub(super) async fn furnish(
         time_limit: Some(settings.setup_timeout),
         meta: String::new(),
         origin: Origin::Program,
-        limits: workshop.squad_limits(),
+        limits: Limits::default(),
     };
     let exit = workshop.jobs.run(spec).await?;
     workshop.jobs.keeper().forget(job).await?;

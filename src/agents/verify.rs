@@ -12,7 +12,7 @@ use crate::core::AgentSlot;
 use crate::core::task::Task;
 use crate::core::verify::{VerifyOutcome, VerifyReport, VerifyRun, failing_tests, judge};
 use crate::git::Repository;
-use crate::keeper::{ClientError, JobSpec, Origin, Output};
+use crate::keeper::{ClientError, JobSpec, Limits, Origin, Output};
 
 use super::output::{read_end, shell, tail};
 use super::prepare;
@@ -180,7 +180,7 @@ async fn run(
         time_limit: Some(settings.timeout),
         meta: String::new(),
         origin: Origin::Program,
-        limits: workshop.squad_limits(),
+        limits: Limits::default(),
     };
     let started = tokio::time::Instant::now();
     let exit = workshop.jobs.run(spec).await?;

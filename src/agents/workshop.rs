@@ -60,20 +60,13 @@ impl Workshop {
         Limits {
             memory: hard(quota.agent_memory as u64),
             processes: hard(quota.agent_processes.into()),
-            ..self.squad_limits()
         }
     }
 
-    /// As [`Workshop::limits`], for what is no agent: it counts for the squad only.
-    pub fn squad_limits(&self) -> Limits {
-        let quota = &self.settings.quota;
-        Limits {
-            squad: Some(SquadLimits {
-                memory: hard(quota.squad_memory as u64),
-                // Held back, not stopped: there is nothing to be said first.
-                cpu: quota.squad_cpu.into(),
-            }),
-            ..Limits::default()
+    /// What all jobs may use, where the kernel enforces it. More is held back, and nothing stopped.
+    pub fn squad_limits(&self) -> SquadLimits {
+        SquadLimits {
+            cpu: self.settings.quota.squad_cpu.into(),
         }
     }
 

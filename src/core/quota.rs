@@ -4,7 +4,7 @@
 //! same limit again, so no further attempt follows by itself. Its work stays where it is.
 //!
 //! Invariant: pure. Measurements come in; 0 means that there is no limit. Where the kernel enforces
-//! limits it does so a quarter above them, so that what is measured is what is said first.
+//! limits it does so above them, so that what is measured is what is said first.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -145,13 +145,11 @@ pub fn hard(limit: u64) -> u64 {
     limit.saturating_add(limit / 4)
 }
 
-/// What all agents together took of the processors over the last minute.
+/// What the agents took of the processors over the last minute.
 #[derive(Debug, Default)]
 pub struct CpuRate {
-    /// Processor time of each process tree at the last look, milliseconds.
-    last: BTreeMap<u32, u64>,
-    /// Time of a look, and what all had taken by then, milliseconds.
-    seen: VecDeque<(Duration, u64)>,
+    /// Time of a look, and the processor time of each process tree until then, milliseconds.
+    seen: VecDeque<(Duration, BTreeMap<u32, u64>)>,
 }
 
 impl CpuRate {
@@ -159,26 +157,28 @@ impl CpuRate {
     /// A build that starts takes all there is for a moment: that is no reason to stop it.
     const LEAST: Duration = Duration::from_secs(30);
 
-    /// Takes the processor time of each process tree; per cent of one processor, once enough was
-    /// seen.
-    pub fn look(&mut self, now: Duration, taken: impl Iterator<Item = (u32, u64)>) -> Option<u64> {
-        let taken: BTreeMap<u32, u64> = taken.collect();
-        let more = taken.iter().map(|(pid, millis)| {
-            let before = self.last.get(pid).unwrap_or(millis);
-            millis.saturating_sub(*before)
-        });
-        let (_, before) = self.seen.back().copied().unwrap_or_default();
-        let total = before + more.sum::<u64>();
-        self.last = taken;
-        self.seen.push_back((now, total));
-        let is_old = |(at, _): &(Duration, u64)| now.saturating_sub(*at) > Self::WINDOW;
+    /// Takes the processor time of each process tree; what each of them took over the last minute,
+    /// per cent of one processor, once enough was seen.
+    pub fn look(&mut self, now: Duration, taken: BTreeMap<u32, u64>) -> Option<BTreeMap<u32, u64>> {
+        self.seen.push_back((now, taken));
+        let is_old = |(at, _): &(Duration, _)| now.saturating_sub(*at) > Self::WINDOW;
         while self.seen.front().is_some_and(is_old) {
             self.seen.pop_front();
         }
-        let (begin, before) = self.seen.front().copied()?;
-        let span = now.saturating_sub(begin);
-        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        (span >= Self::LEAST).then(|| total.saturating_sub(before) * 100 / millis.max(1))
+        let (begin, _) = self.seen.front()?;
+        let span = now.saturating_sub(*begin);
+        if span < Self::LEAST {
+            return None;
+        }
+        let (_, taken) = self.seen.back()?;
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1);
+        let share = |(pid, until): (&u32, &u64)| {
+            // What it took before it was first seen is not of this time.
+            let mut known = self.seen.iter().filter_map(|(_, taken)| taken.get(pid));
+            let before = known.next().copied().unwrap_or(*until);
+            (*pid, until.saturating_sub(before) * 100 / millis)
+        };
+        Some(taken.iter().map(share).collect())
     }
 }
 
@@ -259,16 +259,19 @@ mod tests {
     fn the_rate_is_that_of_the_last_minute_and_of_those_who_are_there() {
         let mut rate = CpuRate::default();
         let mut at = |seconds, taken: &[(u32, u64)]| {
-            rate.look(Duration::from_secs(seconds), taken.iter().copied())
+            let taken = taken.iter().copied().collect();
+            let shares = rate.look(Duration::from_secs(seconds), taken)?;
+            Some(shares.into_iter().collect::<Vec<_>>())
         };
-        // What an agent took before it was first seen is not of this time.
-        assert_eq!(at(0, &[(1, 90_000)]), None);
-        assert_eq!(at(20, &[(1, 110_000), (2, 5_000)]), None);
-        // 20 s and 10 s in 40 s.
-        assert_eq!(at(40, &[(1, 110_000), (2, 15_000)]), Some(75));
-        // The first of them is gone, and so is its time once a minute is over.
-        assert_eq!(at(60, &[(2, 15_000)]), Some(50));
-        assert_eq!(at(100, &[(2, 15_000)]), Some(0));
+        // An agent that took two hours before is no heavier than a fresh one.
+        assert_eq!(at(0, &[(1, 7_200_000)]), None);
+        assert_eq!(at(20, &[(1, 7_220_000), (2, 5_000)]), None);
+        assert_eq!(
+            at(40, &[(1, 7_220_000), (2, 15_000)]),
+            Some(vec![(1, 50), (2, 25)])
+        );
+        assert_eq!(at(60, &[(2, 45_000)]), Some(vec![(2, 66)]));
+        assert_eq!(at(120, &[(2, 45_000)]), Some(vec![(2, 0)]));
     }
 
     #[test]

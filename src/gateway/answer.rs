@@ -187,7 +187,7 @@ impl Answer {
 
     /// All of it in one piece, with the last line.
     pub(super) async fn collect(
-        mut self,
+        &mut self,
         limit: Duration,
         mut seen: impl FnMut(),
     ) -> Result<(Piece, End, Line), Failure> {
@@ -204,7 +204,6 @@ impl Answer {
                     if let Said::End(piece, _) = &line.said {
                         all.add(piece.clone());
                     }
-                    self.close().await;
                     return Ok((all, end, line));
                 }
                 Next::Broken(failure) => return Err(failure),
@@ -297,7 +296,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_whole_answer_is_collected_with_its_figures() {
-        let answer = whole(&[PIECE, PIECE, LAST].concat());
+        let mut answer = whole(&[PIECE, PIECE, LAST].concat());
         let (all, end, _) = answer.collect(PATIENCE.gap, || {}).await.unwrap();
         assert_eq!((all.text.as_str(), end.reason.as_str()), ("aa", "stop"));
     }

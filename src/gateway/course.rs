@@ -125,7 +125,7 @@ impl Course {
                 Err(failure) => Err(failure),
             };
             let failure = match tried {
-                Ok(answer) => return self.answered(answer, ticket, &placed),
+                Ok(answer) => return self.answered(answer, ticket, &placed).await,
                 Err(failure) => failure,
             };
             ticket.failed(&failure);
@@ -179,8 +179,8 @@ impl Course {
             return Ok(Begun::Stream(answer, patience));
         }
         let record = &mut self.record;
-        let (all, end, last) = answer.collect(patience.gap, || record.piece()).await?;
-        Ok(Begun::Whole(Box::new((all, end, last))))
+        let whole = answer.collect(patience.gap, || record.piece()).await?;
+        Ok(Begun::Whole(Box::new(whole), answer))
     }
 
     /// What is known of the request now that it is placed.
@@ -198,16 +198,17 @@ impl Course {
     }
 
     /// The answer in the client's shape; what is left of it is passed on as it comes.
-    fn answered(mut self, begun: Begun, ticket: Ticket, placed: &Placed) -> Response {
+    async fn answered(mut self, begun: Begun, ticket: Ticket, placed: &Placed) -> Response {
         let id = self.record.served.id;
         let form = Form::new(self.ask.shape, id, &self.ask.model);
         let route = self.route(placed);
         let mut response = match begun {
-            Begun::Whole(whole) => {
+            Begun::Whole(whole, answer) => {
                 let (all, end, last) = *whole;
                 self.record.figures(&end);
                 ticket.finished(&mut self.record, &end);
                 self.record.end(outcome(&end));
+                answer.close().await;
                 form.whole(&all, &end, &last)
             }
             Begun::Stream(answer, patience) => {
@@ -309,7 +310,10 @@ impl Course {
 /// An answer whose beginning is here.
 enum Begun {
     Stream(Answer, Patience),
-    Whole(Box<(super::lines::Piece, super::lines::End, super::lines::Line)>),
+    Whole(
+        Box<(super::lines::Piece, super::lines::End, super::lines::Line)>,
+        Answer,
+    ),
 }
 
 /// The rest of an answer, passed on line by line.

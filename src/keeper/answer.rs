@@ -11,7 +11,7 @@ use super::job::{Job, Life, Wanted, native_signal, system_failed};
 use super::process::ExitReason;
 use super::protocol::{
     Attached, Gateway, JobList, JobSignal, JobSpec, Origin, Refusal, RefusalKind, Request, Spawned,
-    VERSION, Welcome,
+    SquadLimits, VERSION, Welcome,
 };
 use super::state::{Due, Keeper, duplicate, read_again};
 use crate::core::Epoch;
@@ -63,6 +63,7 @@ impl Keeper {
                 nothing()
             }
             Request::Upgraded {} => ok(&self.upgrade_report()),
+            Request::Limit(limits) => self.limit(limits),
             Request::Shutdown {} => {
                 self.shut_down(ExitReason::Requested);
                 nothing()
@@ -163,6 +164,13 @@ impl Keeper {
             fresh: true,
             job: view,
         })
+    }
+
+    fn limit(&self, limits: SquadLimits) -> Answer {
+        match self.cgroups.as_ref().map(|groups| groups.limit(limits)) {
+            Some(Err(error)) => Err(system_failed(&error)),
+            Some(Ok(())) | None => nothing(),
+        }
     }
 
     fn signal(&mut self, id: &str, signal: JobSignal) -> Answer {

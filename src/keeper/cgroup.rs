@@ -3,12 +3,13 @@
 //! Only where a group of cgroup v2 was delegated to the squad: it says so itself (systemd's
 //! `Delegate=yes` leaves the attribute `user.delegate`), or the keeper is alone in it and may write.
 //! Groups of others are never touched. The keeper and whoever shares its group move into a leaf,
-//! because a group with processes of its own hands no controllers down:
+//! because a group with processes of its own hands no controllers down; a keeper that is started in
+//! such a leaf later takes the group above it.
 //!
 //! ```text
-//! delegated group ─┬─ keeper            keeper, server, zygote
-//!                  └─ jobs              what is limited for all of them together
-//!                       ├─ job-1        one job with everything that it started
+//! delegated group ─┬─ warpsquad-keeper             keeper, server, zygote, their terminal
+//!                  └─ warpsquad-jobs-PID-NONCE     what all jobs of a keeper may use
+//!                       ├─ job-1                   one job with everything that it started
 //!                       └─ job-2
 //! ```
 //!
@@ -17,35 +18,38 @@
 
 use std::fs;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 /// Attribute of a group that systemd has delegated.
 const DELEGATED: &str = "user.delegate";
+/// Where the keeper is.
+const LEAF: &str = "warpsquad-keeper";
+/// What the jobs of a keeper are in begins with this, its process id and its nonce.
+const JOBS: &str = "warpsquad-jobs";
 /// Processes are moved out of the delegated group this often, because they may start others.
 const MOVES: usize = 8;
 /// Microseconds in which `cpu.max` is counted.
 const PERIOD: u64 = 100_000;
+/// The kernel counts threads, a quota counts processes: this many of the one are one of the other.
+const THREADS: u64 = 8;
 
 /// What a job may use; 0 is no limit. Only enforced where the kernel does it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
-    /// Bytes of memory of the job; above it all of its processes are killed.
+    /// Bytes of memory; above it all of its processes are killed.
     pub memory: u64,
-    /// Processes of the job; above it none can be started.
+    /// Processes; with more than eight times as many threads none can be started.
     pub processes: u64,
-    /// What all jobs together may use from now on; none leaves it as it is.
-    pub squad: Option<SquadLimits>,
 }
 
 /// What all jobs may use together; 0 is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SquadLimits {
-    /// Bytes of memory; above it the kernel chooses a job whose processes are all killed.
-    pub memory: u64,
     /// Processor time, per cent of one processor; more is held back.
     pub cpu: u64,
 }
@@ -89,12 +93,12 @@ pub(super) struct Cgroups {
 }
 
 impl Cgroups {
-    /// Takes the group in which this process is, if it was delegated.
-    pub(super) fn claim() -> Option<Self> {
+    /// Takes the group in which this process is, if it was delegated, for the keeper of this nonce.
+    pub(super) fn claim(nonce: &str) -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
         let group = own_group(&mounts, &groups)?;
-        let claimed = Self::claim_at(&group, std::process::id());
+        let claimed = Self::claim_at(&group, std::process::id(), nonce);
         match claimed {
             Ok(claimed) => claimed,
             Err(error) => {
@@ -104,7 +108,9 @@ impl Cgroups {
         }
     }
 
-    fn claim_at(group: &Path, own: u32) -> io::Result<Option<Self>> {
+    fn claim_at(inside: &Path, own: u32, nonce: &str) -> io::Result<Option<Self>> {
+        let is_leaf = inside.file_name().is_some_and(|name| name == LEAF);
+        let group = inside.parent().filter(|_| is_leaf).unwrap_or(inside);
         // The root of all groups has no type, and hands nothing down that is not its own.
         if !group.join("cgroup.type").exists() {
             return Ok(None);
@@ -119,13 +125,13 @@ impl Cgroups {
         if wanted.is_empty() || !(is_alone || is_delegated(group)) {
             return Ok(None);
         }
-        let (leaf, jobs) = (group.join("keeper"), group.join("jobs"));
+        let leaf = group.join(LEAF);
         make(&leaf)?;
         move_all(group, &leaf)?;
+        sweep(group, own);
+        let nonce: String = nonce.chars().take(8).collect();
+        let jobs = group.join(format!("{JOBS}-{own}-{nonce}"));
         make(&jobs)?;
-        for left in folders(&jobs) {
-            end(&left);
-        }
         let controllers: Vec<Controller> = wanted
             .into_iter()
             .filter(|controller| hand_down(group, *controller) && hand_down(&jobs, *controller))
@@ -147,47 +153,48 @@ impl Cgroups {
         self.leaving.retain(|left| !end(left));
         let path = self.jobs.join(format!("job-{number}"));
         make(&path)?;
+        // It goes again if a limit cannot be set.
+        let room = Room(path);
         for controller in &self.controllers {
             match controller {
-                Controller::Memory => {
-                    fs::write(path.join("memory.max"), most(limits.memory))?;
-                    fs::write(path.join("memory.oom.group"), "1")?;
+                Controller::Memory => room.limit_memory(limits.memory)?,
+                Controller::Pids => {
+                    let most = most(limits.processes.saturating_mul(THREADS));
+                    fs::write(room.0.join("pids.max"), most)?;
                 }
-                Controller::Pids => fs::write(path.join("pids.max"), most(limits.processes))?,
                 Controller::Cpu | Controller::Other => {}
             }
         }
-        if let Some(squad) = &limits.squad {
-            self.limit_all(squad)?;
-        }
-        Ok(Room(path))
+        Ok(room)
     }
 
-    fn limit_all(&self, limits: &SquadLimits) -> io::Result<()> {
-        for controller in &self.controllers {
-            match controller {
-                Controller::Memory => {
-                    fs::write(self.jobs.join("memory.max"), most(limits.memory))?;
-                }
-                Controller::Cpu => {
-                    let quota = most(limits.cpu.saturating_mul(PERIOD) / 100);
-                    fs::write(self.jobs.join("cpu.max"), format!("{quota} {PERIOD}"))?;
-                }
-                Controller::Pids | Controller::Other => {}
-            }
+    /// From now on all jobs together may use this.
+    pub(super) fn limit(&self, limits: SquadLimits) -> io::Result<()> {
+        if !self.controllers.contains(&Controller::Cpu) {
+            return Ok(());
         }
-        Ok(())
+        let quota = most(limits.cpu.saturating_mul(PERIOD) / 100);
+        fs::write(self.jobs.join("cpu.max"), format!("{quota} {PERIOD}"))
     }
 
     /// The job is over: whatever is left in its group is killed, and the group goes.
-    pub(super) fn close(&mut self, room: Room) {
-        if !end(&room.0) {
-            self.leaving.push(room.0);
+    pub(super) fn close(&mut self, mut room: Room) {
+        let path = mem::take(&mut room.0);
+        if !end(&path) {
+            self.leaving.push(path);
         }
     }
 }
 
-/// The group of one job.
+/// The keeper ends: all jobs have.
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        self.leaving.retain(|left| !end(left));
+        end(&self.jobs);
+    }
+}
+
+/// The group of one job; empty once it was closed.
 #[derive(Debug)]
 pub(super) struct Room(PathBuf);
 
@@ -197,18 +204,50 @@ impl Room {
         self.0.join("cgroup.procs")
     }
 
-    /// Moves a process in; what it starts from now on is in it as well.
-    pub(super) fn admit(&self, pid: i32) -> io::Result<()> {
-        fs::write(self.door(), pid.to_string())
+    fn limit_memory(&self, limit: u64) -> io::Result<()> {
+        fs::write(self.0.join("memory.max"), most(limit))?;
+        fs::write(self.0.join("memory.oom.group"), "1")?;
+        let swap = self.0.join("memory.swap.max");
+        // Swapped out it would only be slow; the file is missing where nothing can be.
+        if limit > 0 && swap.exists() {
+            fs::write(swap, "0")?;
+        }
+        Ok(())
     }
 
-    /// Whether the kernel has killed it for its memory.
+    /// Whether the kernel has killed it for its own limit, not for that of others or the machine.
     pub(super) fn was_out_of_memory(&self) -> bool {
         let events = fs::read_to_string(self.0.join("memory.events")).unwrap_or_default();
-        let kills = events
-            .lines()
-            .find_map(|line| line.strip_prefix("oom_kill "));
-        kills.is_some_and(|count| count.trim() != "0")
+        let happened = |name: &str| {
+            let count = events.lines().find_map(|line| line.strip_prefix(name));
+            count.is_some_and(|count| count.trim() != "0")
+        };
+        happened("oom ") && happened("oom_kill ")
+    }
+}
+
+/// A job that never came to be leaves no group behind.
+impl Drop for Room {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            end(&self.0);
+        }
+    }
+}
+
+/// Removes what keepers left behind that are gone.
+fn sweep(group: &Path, own: u32) {
+    for folder in folders(group) {
+        let name = folder.file_name().and_then(|name| name.to_str());
+        let words = name.and_then(|name| name.strip_prefix(JOBS)?.strip_prefix('-'));
+        let pid = words.and_then(|words| words.split('-').next()?.parse::<u32>().ok());
+        let is_there = |pid: u32| pid != own && Path::new("/proc").join(pid.to_string()).exists();
+        if pid.is_some_and(|pid| !is_there(pid)) {
+            for job in folders(&folder) {
+                end(&job);
+            }
+            end(&folder);
+        }
     }
 }
 
@@ -291,7 +330,10 @@ fn folders(path: &Path) -> Vec<PathBuf> {
 /// Kills all that is in a group and removes it; false when something is still ending.
 fn end(group: &Path) -> bool {
     // Kernels before 5.14 lack this file: there the keeper's own sweep has to do.
-    if let Err(error) = fs::write(group.join("cgroup.kill"), "1") {
+    let kill = group.join("cgroup.kill");
+    if kill.exists()
+        && let Err(error) = fs::write(kill, "1")
+    {
         tracing::debug!(%error, "a group cannot be killed");
     }
     match fs::remove_dir(group) {
@@ -339,54 +381,77 @@ mod tests {
         assert_eq!(own_group("", groups), None);
     }
 
+    fn claim(group: &Path) -> Option<Cgroups> {
+        Cgroups::claim_at(group, OWN, "0123456789").unwrap()
+    }
+
     #[test]
     fn a_group_is_taken_only_where_nobody_else_is_in_it() {
         let alone = group("cpuset cpu memory pids\n", &format!("{OWN}\n"));
         // The fake keeps its processes: moving stops after some rounds.
-        let claimed = Cgroups::claim_at(alone.path(), OWN).unwrap().unwrap();
+        let claimed = claim(alone.path()).unwrap();
         assert_eq!(claimed.controllers(), Controller::ALL);
-        assert_eq!(
-            read(alone.path().join("keeper/cgroup.procs")),
-            OWN.to_string()
-        );
+        let moved = read(alone.path().join(LEAF).join("cgroup.procs"));
+        assert_eq!(moved, OWN.to_string());
         let shared = group("memory pids\n", &format!("{OWN}\n17\n"));
-        assert!(Cgroups::claim_at(shared.path(), OWN).unwrap().is_none());
-        assert!(!shared.path().join("keeper").exists());
+        assert!(claim(shared.path()).is_none());
+        assert!(!shared.path().join(LEAF).exists());
         let bare = group("hugetlb\n", &format!("{OWN}\n"));
-        assert!(Cgroups::claim_at(bare.path(), OWN).unwrap().is_none());
+        assert!(claim(bare.path()).is_none());
         let root = group("memory\n", "");
         fs::remove_file(root.path().join("cgroup.type")).unwrap();
-        assert!(Cgroups::claim_at(root.path(), OWN).unwrap().is_none());
+        assert!(claim(root.path()).is_none());
+    }
+
+    #[test]
+    fn a_keeper_in_the_leaf_of_another_one_takes_the_group_above_and_leaves_its_jobs_alone() {
+        let group = group("memory pids\n", "");
+        let first = claim(group.path()).unwrap();
+        let leaf = group.path().join(LEAF);
+        fs::write(leaf.join("cgroup.procs"), "17\n18\n").unwrap();
+        let alive = std::process::id();
+        let others = format!("{JOBS}-{alive}-76543210");
+        fs::create_dir(group.path().join(&others)).unwrap();
+        fs::create_dir(group.path().join(format!("{JOBS}-4194305-gone"))).unwrap();
+        let second = Cgroups::claim_at(&leaf, OWN + 1, "abc").unwrap().unwrap();
+        assert_ne!(first.jobs, second.jobs);
+        assert!(group.path().join(others).exists());
+        let left = folders(group.path());
+        assert!(
+            !left
+                .iter()
+                .any(|it| it.ends_with(format!("{JOBS}-4194305-gone")))
+        );
     }
 
     #[test]
     fn a_job_gets_its_limits_and_those_of_all_stand_above_it() {
         let group = group("cpu memory pids\n", "");
-        let mut claimed = Cgroups::claim_at(group.path(), OWN).unwrap().unwrap();
+        let mut claimed = claim(group.path()).unwrap();
         let limits = Limits {
             memory: 1 << 30,
             processes: 256,
-            squad: Some(SquadLimits {
-                memory: 0,
-                cpu: 150,
-            }),
         };
         let room = claimed.room(3, &limits).unwrap();
-        let jobs = group.path().join("jobs");
+        let jobs = claimed.jobs.clone();
         assert_eq!(read(jobs.join("job-3/memory.max")), "1073741824");
         assert_eq!(read(jobs.join("job-3/memory.oom.group")), "1");
-        assert_eq!(read(jobs.join("job-3/pids.max")), "256");
-        assert_eq!(read(jobs.join("memory.max")), "max");
+        assert_eq!(read(jobs.join("job-3/pids.max")), "2048");
+        claimed.limit(SquadLimits { cpu: 150 }).unwrap();
         assert_eq!(read(jobs.join("cpu.max")), "150000 100000");
-        claimed.room(4, &Limits::default()).unwrap();
-        assert_eq!(read(jobs.join("job-4/memory.max")), "max");
-        assert_eq!(read(jobs.join("cpu.max")), "150000 100000", "as it was");
-        room.admit(77).unwrap();
-        assert_eq!(read(room.door()), "77");
+        claimed.limit(SquadLimits::default()).unwrap();
+        assert_eq!(read(jobs.join("cpu.max")), "max 100000");
+        let free = claimed.room(4, &Limits::default()).unwrap();
+        assert_eq!(read(free.0.join("memory.max")), "max");
         let events = jobs.join("job-3/memory.events");
-        fs::write(&events, "oom 1\noom_kill 0\n").unwrap();
-        assert!(!room.was_out_of_memory());
-        fs::write(&events, "oom 1\noom_kill 3\n").unwrap();
-        assert!(room.was_out_of_memory());
+        for (text, expected) in [
+            ("oom 0\noom_kill 0\n", false),
+            ("oom 1\noom_kill 3\n", true),
+            ("oom 0\noom_kill 3\n", false),
+            ("oom 2\noom_kill 0\n", false),
+        ] {
+            fs::write(&events, text).unwrap();
+            assert_eq!(room.was_out_of_memory(), expected, "{text}");
+        }
     }
 }

@@ -23,8 +23,8 @@ use super::attach::AttachedPty;
 use super::frame::{FrameReader, send_line};
 use super::protocol::{
     Attached, Delivery, Event, FromKeeper, Gateway, JobExit, JobId, JobList, JobSignal, JobSpec,
-    JobView, MAX_LINE, Refusal, RefusalKind, Request, Spawned, UpgradeReport, Welcome, ZygoteSpec,
-    ZygoteState, ZygoteView, decode_answer, decode_from_keeper, encode_request,
+    JobView, MAX_LINE, Refusal, RefusalKind, Request, Spawned, SquadLimits, UpgradeReport, Welcome,
+    ZygoteSpec, ZygoteState, ZygoteView, decode_answer, decode_from_keeper, encode_request,
 };
 use crate::core::Epoch;
 
@@ -327,6 +327,11 @@ impl KeeperClient {
     pub async fn upgrade(&self, program: &Path) -> Result<(), ClientError> {
         let program = program.to_owned();
         self.done(&Request::Upgrade { program }).await
+    }
+
+    /// What all jobs may use together from now on, where the kernel enforces it.
+    pub async fn limit(&self, limits: SquadLimits) -> Result<(), ClientError> {
+        self.done(&Request::Limit(limits)).await
     }
 
     /// Says that this server serves.

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
+use super::cgroup::Room;
 use super::job::{Job, Life, Wanted};
 use super::platform::Reaped;
 use super::protocol::{Event, JobSpec, Refusal, RefusalKind, ZygoteSpec, ZygoteState, ZygoteView};
@@ -58,10 +59,11 @@ impl Keeper {
             return Err(refused("there is no zygote that could fork".into()));
         }
         let room = self.room(spec);
+        let door = room.as_ref().map(Room::door);
         let (job, terminal): (Job, OwnedFd) = Job::forking(spec.clone(), self.started, room)?;
         let fork = self
             .zygote
-            .fork(spec, &self.owner, terminal)
+            .fork(spec, &self.owner, (terminal, door))
             .map_err(refused)?;
         self.when_due(Instant::now() + FORK_PATIENCE, Due::Forked { fork });
         Ok(job)
@@ -108,9 +110,6 @@ impl Keeper {
         let number = pid.as_raw_nonzero().get();
         job.pid = Some(pid);
         job.life = Life::Running;
-        if let Some(Err(error)) = job.room.as_ref().map(|room| room.admit(number)) {
-            tracing::debug!(%error, "an agent has ended before it was in its group");
-        }
         let id = job.view().id;
         let stray = self.strays.iter().position(|stray| stray.pid == pid);
         if let Some(stray) = stray.and_then(|at| self.strays.remove(at)) {

@@ -19,7 +19,7 @@ use super::platform::{self, Reaped};
 use super::protocol::{
     Delivery, JobExit, JobId, JobSignal, JobSpec, JobView, Output, Refusal, RefusalKind,
 };
-use super::shim::ShimArgs;
+use super::shim::{ROOM_VARIABLE, ShimArgs};
 use super::terminal::Terminal;
 use crate::pty::Size;
 use crate::pty::spawn::{open as open_pty, spawn as spawn_in_pty};
@@ -128,8 +128,14 @@ impl Job {
             let message = format!("cannot start {}: {error}", spec.id);
             Refusal::new(RefusalKind::SystemFailed, message)
         };
-        let argv = shim_argv(&spec, owner, room.as_ref()).map_err(|error| failed(&error))?;
-        let env = environment(&spec, owner);
+        let argv = shim_argv(&spec, owner).map_err(|error| failed(&error))?;
+        let mut env = environment(&spec, owner);
+        if let Some(door) = room
+            .as_ref()
+            .and_then(|room| room.door().to_str().map(str::to_owned))
+        {
+            env.insert(ROOM_VARIABLE.into(), door);
+        }
         let (pid, terminal) = match &spec.output {
             Output::Pty { cols, rows } => {
                 let size = Size::new(*cols, *rows).clamped();
@@ -314,7 +320,7 @@ fn check(spec: &JobSpec) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn shim_argv(spec: &JobSpec, owner: &Owner, room: Option<&Room>) -> io::Result<Vec<OsString>> {
+fn shim_argv(spec: &JobSpec, owner: &Owner) -> io::Result<Vec<OsString>> {
     let shim = ShimArgs {
         keeper: owner.pid.as_raw_nonzero().get(),
         nice: spec.nice,
@@ -324,7 +330,6 @@ fn shim_argv(spec: &JobSpec, owner: &Owner, room: Option<&Room>) -> io::Result<V
         } else {
             "SHELL".into()
         },
-        room: room.map(Room::door).unwrap_or_default(),
         argv: spec.argv.iter().map(OsString::from).collect(),
     };
     let mut argv = vec![platform::own_program()?.into_os_string()];
@@ -334,6 +339,7 @@ fn shim_argv(spec: &JobSpec, owner: &Owner, room: Option<&Room>) -> io::Result<V
 
 pub(super) fn environment(spec: &JobSpec, owner: &Owner) -> BTreeMap<String, String> {
     let mut env = spec.env.clone();
+    env.remove(ROOM_VARIABLE);
     env.insert(JOB_VARIABLE.into(), spec.id.clone());
     env.insert(KEEPER_VARIABLE.into(), owner.nonce.clone());
     env.insert(DATA_VARIABLE.into(), owner.data.clone());

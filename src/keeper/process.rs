@@ -152,7 +152,7 @@ pub async fn run(options: KeeperOptions) -> Result<ExitReason, KeeperError> {
     let (zygote, mut heard) = Zygote::new();
     let server = ServerChild::new(options.server);
     let mut keeper = Keeper::new(owner, gateway, address, server, zygote);
-    keeper.cgroups = Cgroups::claim();
+    keeper.cgroups = Cgroups::claim(&keeper.owner.nonce);
     keeper.start_server();
     let reason = turn(&mut keeper, &place.listener, &mut signals, &mut heard).await;
 

@@ -132,14 +132,16 @@ pub enum Request {
     Ready {},
     /// How the last upgrade went. Answered with [`UpgradeReport`].
     Upgraded {},
+    /// What all jobs may use together from now on, where the kernel enforces it.
+    Limit(SquadLimits),
 }
 
 impl Request {
     /// Every method this build knows.
-    const METHODS: [&str; 18] = [
+    const METHODS: [&str; 19] = [
         "hello", "spawn", "jobs", "attach", "detach", "write", "deliver", "resize", "signal",
         "stop", "forget", "set_meta", "gateway", "zygote", "shutdown", "upgrade", "ready",
-        "upgraded",
+        "upgraded", "limit",
     ];
 }
 

@@ -73,6 +73,7 @@ fn every_method_has_a_name_and_survives_the_wire() {
         },
         Request::Ready {},
         Request::Upgraded {},
+        Request::Limit(SquadLimits { cpu: 250 }),
     ];
     assert_eq!(requests.len(), Request::METHODS.len());
     for request in requests {

@@ -5,9 +5,9 @@
 //! control group, niceness, no inherited descriptor but 0–2. Then the job's program replaces this one.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::io::Errno;
@@ -17,6 +17,9 @@ use super::platform;
 
 /// The hidden subcommand.
 pub const SUBCOMMAND: &str = "exec-job";
+
+/// Names the file of the job's control group that takes process ids; the job does not see it.
+pub(super) const ROOM_VARIABLE: &str = "SQUAD_ROOM";
 
 /// Exit code of a job whose program could not be started, as shells have it.
 pub const CANNOT_START: u8 = 127;
@@ -52,8 +55,6 @@ pub(super) struct ShimArgs {
     pub(super) nice: u8,
     /// A variable that is in the shim's environment and not in the job's; empty for none.
     pub(super) unset: String,
-    /// File of its control group that takes process ids; empty for none.
-    pub(super) room: PathBuf,
     /// Program and arguments.
     pub(super) argv: Vec<OsString>,
 }
@@ -66,7 +67,6 @@ impl ShimArgs {
         fixed
             .into_iter()
             .map(OsString::from)
-            .chain([self.room.clone().into_os_string()])
             .chain(self.argv.iter().cloned())
             .collect()
     }
@@ -76,13 +76,11 @@ impl ShimArgs {
         let keeper = args.next()?.to_str()?.parse().ok()?;
         let nice = args.next()?.to_str()?.parse().ok()?;
         let unset = args.next()?.into_string().ok()?;
-        let room = args.next()?.into();
         let argv: Vec<OsString> = args.collect();
         (!argv.is_empty()).then_some(Self {
             keeper,
             nice,
             unset,
-            room,
             argv,
         })
     }
@@ -102,7 +100,7 @@ pub fn exec_job(args: impl Iterator<Item = OsString>) -> ShimError {
     };
     // Inherits this process's environment, which is the job's own, and looks the program up in it.
     let mut command = Command::new(program);
-    command.args(rest);
+    command.args(rest).env_remove(ROOM_VARIABLE);
     if !args.unset.is_empty() {
         command.env_remove(&args.unset);
     }
@@ -126,14 +124,20 @@ fn prepare(args: &ShimArgs) -> Result<(), ShimError> {
         Ok(_) | Err(Errno::PERM) => {}
         Err(error) => return Err(ShimError::Preparation(error.into())),
     }
-    if !args.room.as_os_str().is_empty() {
-        // 0 is whoever writes it.
-        std::fs::write(&args.room, "0").map_err(ShimError::Preparation)?;
+    if let Some(door) = std::env::var_os(ROOM_VARIABLE) {
+        enter(Path::new(&door)).map_err(ShimError::Preparation)?;
     }
     if args.nice > 0 {
         nice(i32::from(args.nice)).map_err(|error| ShimError::Preparation(error.into()))?;
     }
     Ok(())
+}
+
+/// Moves this process into a control group, by the group's own file.
+fn enter(door: &Path) -> io::Result<()> {
+    // 0 is whoever writes it. Nothing is made: that file is there, or there is no such group.
+    let mut door = std::fs::OpenOptions::new().write(true).open(door)?;
+    door.write_all(b"0")
 }
 
 #[cfg(test)]
@@ -147,7 +151,6 @@ mod tests {
             keeper: 42,
             nice: 10,
             unset: "SHELL".into(),
-            room: "/sys/fs/cgroup/x/cgroup.procs".into(),
             argv,
         };
         let mut written = args.to_args().into_iter();
@@ -160,9 +163,9 @@ mod tests {
         for args in [
             &[][..],
             &["1"],
-            &["1", "0", "", ""],
-            &["x", "0", "", "", "sh"],
-            &["1", "-3", "", "", "sh"],
+            &["1", "0", ""],
+            &["x", "0", "", "sh"],
+            &["1", "-3", "", "sh"],
         ] {
             assert_eq!(
                 ShimArgs::parse(args.iter().map(OsString::from)),

@@ -114,6 +114,9 @@ struct Fork<'a> {
     cwd: &'a std::path::Path,
     env: BTreeMap<String, String>,
     nice: u8,
+    /// File of its control group that takes process ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<&'a std::path::Path>,
 }
 
 impl Zygote {
@@ -176,7 +179,7 @@ impl Zygote {
         &mut self,
         spec: &JobSpec,
         owner: &Owner,
-        terminal: OwnedFd,
+        (terminal, room): (OwnedFd, Option<PathBuf>),
     ) -> Result<u64, String> {
         if !matches!(self.state, ZygoteState::Ready { .. }) {
             return Err("the zygote is not ready".into());
@@ -191,6 +194,7 @@ impl Zygote {
             cwd: &spec.cwd,
             env: job::environment(spec, owner),
             nice: spec.nice,
+            room: room.as_deref(),
         })
         .map_err(|error| error.to_string())?;
         line.push(b'\n');
@@ -302,7 +306,6 @@ fn spawn(spec: &ZygoteSpec, owner: &Owner, theirs: StdStream) -> io::Result<Pid>
         keeper: owner.pid.as_raw_nonzero().get(),
         nice: 0,
         unset: String::new(),
-        room: PathBuf::new(),
         argv: spec.argv.iter().map(Into::into).collect(),
     };
     let child = Command::new(platform::own_program()?)

@@ -138,10 +138,13 @@ impl Census {
         let limit = self.workshop.settings.quota.squad_memory as u64;
         let total: u64 = found.values().map(|vitals| vitals.usage.memory).sum();
         let memory = Reading::new(Resource::SquadMemory, total, limit);
-        let held = |usage: &Usage| (usage.memory, Bytes(usage.memory).to_string());
+        let held = |_: u32, usage: &Usage| (usage.memory, Bytes(usage.memory).to_string());
         self.rule(memory, subjects, found, held).await;
-        if let Some(cpu) = self.cpu(found) {
-            let spent = |usage: &Usage| (usage.cpu_ms, format!("{} s", usage.cpu_ms / 1000));
+        if let Some((cpu, shares)) = self.cpu(found) {
+            let spent = |pid: u32, _: &Usage| {
+                let percent = shares.get(&pid).copied().unwrap_or_default();
+                (percent, format!("{percent} %"))
+            };
             if self.rule(cpu, subjects, found, spent).await == Ruled::Stopped {
                 // The others are judged by what they take without it.
                 self.rate = CpuRate::default();
@@ -149,16 +152,18 @@ impl Census {
         }
     }
 
-    /// What all take of the processors; none where the kernel holds them back, or nobody asks.
-    fn cpu(&mut self, found: &BTreeMap<u32, Vitals>) -> Option<Reading> {
+    /// What all take of the processors, and each of them; none where the kernel holds them back, or
+    /// nobody asks.
+    fn cpu(&mut self, found: &BTreeMap<u32, Vitals>) -> Option<(Reading, BTreeMap<u32, u64>)> {
         let limit = self.workshop.settings.quota.squad_cpu;
         let is_enforced = self.workshop.enforced().iter().any(|it| it == "cpu");
         if limit == 0 || is_enforced {
             return None;
         }
         let taken = found.iter().map(|(pid, it)| (*pid, it.usage.cpu_ms));
-        let percent = self.rate.look(self.began.elapsed(), taken)?;
-        Some(Reading::new(Resource::SquadCpu, percent, limit.into()))
+        let shares = self.rate.look(self.began.elapsed(), taken.collect())?;
+        let reading = Reading::new(Resource::SquadCpu, shares.values().sum(), limit.into());
+        Some((reading, shares))
     }
 
     /// Warns, or stops the agent of which `share` says most; it says the amount in words, too.
@@ -167,9 +172,13 @@ impl Census {
         reading: Reading,
         subjects: &[Subject],
         found: &BTreeMap<u32, Vitals>,
-        share: impl Fn(&Usage) -> (u64, String),
+        share: impl Fn(u32, &Usage) -> (u64, String),
     ) -> Ruled {
-        let of = |it: &Subject| found.get(&it.pid).map(|it| share(&it.usage));
+        let of = |it: &Subject| {
+            found
+                .get(&it.pid)
+                .map(|vitals| share(it.pid, &vitals.usage))
+        };
         for ruling in self.meter.judge(&[reading]) {
             match ruling {
                 Ruling::Warn(why) => self.report(Input::Squad(SquadEvent::Warned { why })).await,

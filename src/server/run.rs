@@ -289,6 +289,7 @@ impl Squad {
         self.start_workers(effects);
         let keeper = self.jobs.keeper().clone();
         upgrade::ready(&keeper).await;
+        self.limit(&keeper).await;
         let ending = tokio::select! {
             now = self.stop_asked.recv() => {
                 self.end_agents(now.unwrap_or_default()).await;
@@ -304,6 +305,16 @@ impl Squad {
         }
         self.shut_down().await;
         Ok(ending)
+    }
+
+    /// Has the kernel hold all jobs back, where the keeper can.
+    async fn limit(&self, keeper: &KeeperClient) {
+        if keeper.welcome().controllers.is_empty() {
+            return;
+        }
+        if let Err(error) = keeper.limit(self.workshop.squad_limits()).await {
+            tracing::warn!(%error, "the kernel does not enforce what all jobs may use");
+        }
     }
 
     async fn start_gateway(&mut self) -> Result<(), ServerError> {

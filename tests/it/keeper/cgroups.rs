@@ -35,25 +35,30 @@ impl Group {
         Some(Self(group))
     }
 
-    fn jobs(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.0.join("jobs"))
+    /// Groups of jobs.
+    fn jobs(&self) -> Vec<PathBuf> {
+        let named = |path: &PathBuf, begin: &str| {
+            let name = path.file_name().map(|name| name.to_string_lossy());
+            name.is_some_and(|name| name.starts_with(begin))
+        };
+        let keepers = below(&self.0)
             .into_iter()
-            .flatten()
-            .flatten();
-        let names = entries.map(|entry| entry.file_name().into_string().unwrap());
-        names.filter(|name| name.starts_with("job-")).collect()
+            .filter(|path| named(path, "warpsquad-jobs-"));
+        let all = keepers.flat_map(|path| below(&path));
+        all.filter(|path| named(path, "job-")).collect()
     }
+}
+
+fn below(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let jobs = self.0.join("jobs");
-        let last = self.jobs().into_iter().map(|name| jobs.join(name));
-        let all = last.chain([jobs.clone(), self.0.join("keeper"), self.0.clone()]);
-        for group in all {
-            // The keeper and its jobs have ended; what cannot go is a failed test's.
-            drop(fs::remove_dir(group));
-        }
+        // The keeper and its jobs have ended: its own leaf is what it cannot remove itself.
+        drop(fs::remove_dir(self.0.join("warpsquad-keeper")));
+        drop(fs::remove_dir(&self.0));
     }
 }
 
@@ -85,8 +90,7 @@ fn limited(squad: &Squad, id: &str, script: &str) -> JobSpec {
     JobSpec {
         limits: Limits {
             memory: 64 << 20,
-            processes: 12,
-            squad: None,
+            processes: 2,
         },
         ..squad.file_job(id, script)
     }
@@ -133,7 +137,6 @@ async fn the_kernel_enforces_the_limits_of_a_job_where_a_group_was_delegated() {
         assert_eq!(controllers, CONTROLLERS);
         enforced(group, &squad, &client).await;
     } else {
-        assert_eq!(controllers, [], "{}", squad.log());
         client
             .spawn(limited(&squad, "free", "echo done"))
             .await
@@ -144,4 +147,9 @@ async fn the_kernel_enforces_the_limits_of_a_job_where_a_group_was_delegated() {
     }
     drop(client);
     drop(squad);
+    if let Some(group) = group {
+        let left = below(&group.0).into_iter().filter(|path| path.is_dir());
+        let leaf = group.0.join("warpsquad-keeper");
+        assert_eq!(left.collect::<Vec<_>>(), [leaf], "the keeper's own stays");
+    }
 }

@@ -107,7 +107,11 @@ impl<'a> History<'a> {
                 || attempt.place.clone(),
                 |choice| (choice.endpoint.clone(), choice.model.clone()),
             );
-            let took = self.place(attempt, &place, &mut rerouted);
+            let took = if place == attempt.place {
+                self.as_recorded(attempt)
+            } else {
+                self.place(attempt, &place, &mut rerouted)
+            };
             let is_moved = place.1 != attempt.place.1;
             let chance = self.hindsight.chance(attempt.category, &place.1);
             let (success, expected) = if is_moved {
@@ -123,6 +127,15 @@ impl<'a> History<'a> {
             walk.began(attempt, &place, took, choice, success);
         }
         rerouted
+    }
+
+    /// What the requests of an attempt took.
+    fn as_recorded(&self, attempt: &Attempt) -> Duration {
+        let requests = attempt.requests.iter();
+        let requests = requests.filter_map(|index| self.requests.get(*index));
+        requests
+            .map(|served| service_at(served, &Speed::default()))
+            .sum()
     }
 
     /// Moves the requests of an attempt; what they take together.
