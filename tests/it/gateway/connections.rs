@@ -17,6 +17,8 @@ use warpsquad::gateway::{GatewaySettings, Patience};
 use super::world::{World, chat, model, read, upstream};
 
 const ROUNDS: usize = 4;
+/// From the last line to the end of the body.
+const END_AFTER: std::time::Duration = std::time::Duration::from_millis(10);
 const LINES: [&str; 2] = [
     "{\"message\":{\"content\":\"ok\"},\"done\":false}\n",
     "{\"message\":{\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\"}\n",
@@ -37,8 +39,12 @@ async fn answer(
     }
     seen.lock().unwrap().insert(peer);
     let lines = futures_util::stream::unfold(0, |at| async move {
-        tokio::task::yield_now().await;
-        let line = Bytes::from(*LINES.get(at)?);
+        let Some(line) = LINES.get(at) else {
+            // The end of the body comes by itself, as from an endpoint that is busy.
+            tokio::time::sleep(END_AFTER).await;
+            return None;
+        };
+        let line = Bytes::from(*line);
         Some((Ok::<_, std::convert::Infallible>(line), at + 1))
     });
     Body::from_stream(lines).into_response()
