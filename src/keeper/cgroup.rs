@@ -1,7 +1,8 @@
 //! Limits that the kernel enforces, in a control group of each job.
 //!
 //! Only where a group of cgroup v2 was delegated to the squad: it says so itself (systemd's
-//! `Delegate=yes` leaves the attribute `user.delegate`), or the keeper is alone in it and may write.
+//! `Delegate=yes` leaves the attribute `user.delegate`), or the keeper is alone in it, may write, and
+//! no systemd runs whose group it would be, as in a container.
 //! Groups of others are never touched. The keeper and whoever shares its group move into a leaf,
 //! because a group with processes of its own hands no controllers down; a keeper that is started in
 //! such a leaf later takes the group above it.
@@ -29,6 +30,8 @@ const DELEGATED: &str = "user.delegate";
 const LEAF: &str = "warpsquad-keeper";
 /// What the jobs of a keeper are in begins with this, its process id and its nonce.
 const JOBS: &str = "warpsquad-jobs";
+/// It is there where systemd runs (`sd_booted`).
+const SYSTEMD: &str = "/run/systemd/system";
 /// Processes are moved out of the delegated group this often, because they may start others.
 const MOVES: usize = 8;
 /// Microseconds in which `cpu.max` is counted.
@@ -83,6 +86,13 @@ impl Controller {
     }
 }
 
+/// Who manages the groups of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manager {
+    Systemd,
+    Nobody,
+}
+
 /// The groups of the squad.
 #[derive(Debug)]
 pub(super) struct Cgroups {
@@ -98,7 +108,12 @@ impl Cgroups {
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
         let group = own_group(&mounts, &groups)?;
-        let claimed = Self::claim_at(&group, std::process::id(), nonce);
+        let manager = if Path::new(SYSTEMD).exists() {
+            Manager::Systemd
+        } else {
+            Manager::Nobody
+        };
+        let claimed = Self::claim_at(&group, manager, std::process::id(), nonce);
         match claimed {
             Ok(claimed) => claimed,
             Err(error) => {
@@ -108,7 +123,12 @@ impl Cgroups {
         }
     }
 
-    fn claim_at(inside: &Path, own: u32, nonce: &str) -> io::Result<Option<Self>> {
+    fn claim_at(
+        inside: &Path,
+        manager: Manager,
+        own: u32,
+        nonce: &str,
+    ) -> io::Result<Option<Self>> {
         let is_leaf = inside.file_name().is_some_and(|name| name == LEAF);
         let group = inside.parent().filter(|_| is_leaf).unwrap_or(inside);
         // The root of all groups has no type, and hands nothing down that is not its own.
@@ -122,7 +142,8 @@ impl Cgroups {
             .filter(|controller| offered.contains(&controller.name()));
         let wanted: Vec<Controller> = wanted.collect();
         let is_alone = processes(group)?.iter().all(|pid| *pid == own);
-        if wanted.is_empty() || !(is_alone || is_delegated(group)) {
+        let is_free = is_alone && manager == Manager::Nobody;
+        if wanted.is_empty() || !(is_free || is_delegated(group)) {
             return Ok(None);
         }
         let leaf = group.join(LEAF);
@@ -382,7 +403,7 @@ mod tests {
     }
 
     fn claim(group: &Path) -> Option<Cgroups> {
-        Cgroups::claim_at(group, OWN, "0123456789").unwrap()
+        Cgroups::claim_at(group, Manager::Nobody, OWN, "0123456789").unwrap()
     }
 
     #[test]
@@ -393,6 +414,9 @@ mod tests {
         assert_eq!(claimed.controllers(), Controller::ALL);
         let moved = read(alone.path().join(LEAF).join("cgroup.procs"));
         assert_eq!(moved, OWN.to_string());
+        let units = group("memory pids\n", &format!("{OWN}\n"));
+        let claimed = Cgroups::claim_at(units.path(), Manager::Systemd, OWN, "0123");
+        assert!(claimed.unwrap().is_none(), "it is systemd's");
         let shared = group("memory pids\n", &format!("{OWN}\n17\n"));
         assert!(claim(shared.path()).is_none());
         assert!(!shared.path().join(LEAF).exists());
@@ -413,7 +437,8 @@ mod tests {
         let others = format!("{JOBS}-{alive}-76543210");
         fs::create_dir(group.path().join(&others)).unwrap();
         fs::create_dir(group.path().join(format!("{JOBS}-4194305-gone"))).unwrap();
-        let second = Cgroups::claim_at(&leaf, OWN + 1, "abc").unwrap().unwrap();
+        let second = Cgroups::claim_at(&leaf, Manager::Nobody, OWN + 1, "abc");
+        let second = second.unwrap().unwrap();
         assert_ne!(first.jobs, second.jobs);
         assert!(group.path().join(others).exists());
         let left = folders(group.path());

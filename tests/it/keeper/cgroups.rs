@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::fs::XattrFlags;
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 use warpsquad::keeper::{Controller, JobSpec, KeeperClient, Limits};
@@ -32,6 +33,9 @@ impl Group {
         }
         let group = mount.join(format!("warpsquad-test-{}", std::process::id()));
         fs::create_dir(&group).ok()?;
+        // As systemd does with `Delegate=yes`.
+        let mark = rustix::fs::setxattr(&group, "user.delegate", b"1", XattrFlags::empty());
+        mark.ok()?;
         Some(Self(group))
     }
 
