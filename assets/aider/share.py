@@ -34,19 +34,18 @@ def has_immortals():
 
 
 def make_immortal():
-    """Nothing that exists now is counted any more, or freed; says how many objects that are.
+    """Nothing that exists now is counted any more, or freed.
 
     Taken are all objects that the collector knows, and what they refer to: strings, code, numbers.
     """
     if not has_immortals():
-        return 0
+        return
     known = gc.get_objects()
     addresses = set(map(id, known))
     for start in range(0, len(known), AT_ONCE):
         addresses.update(map(id, gc.get_referents(*known[start : start + AT_ONCE])))
     for address in addresses:
         count(address).value = IMMORTAL
-    return len(addresses)
 
 
 def gaps():

@@ -15,7 +15,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use warpsquad::core::Timestamp;
 use warpsquad::core::catalogue::Catalogue;
-use warpsquad::core::clock::Reading;
 use warpsquad::core::endpoint::{Endpoint, EndpointHealth};
 use warpsquad::core::traffic::Bond;
 use warpsquad::core::vram::KvCache;
@@ -125,14 +124,7 @@ pub(super) fn gateway(endpoint: &str) {
         ..GatewaySettings::default()
     };
     let began = tokio::time::Instant::now();
-    let clocks = move || {
-        let total = began.elapsed();
-        Reading {
-            wall: Timestamp(1),
-            awake: total,
-            total,
-        }
-    };
+    let clocks = move || Timestamp(began.elapsed().as_millis().try_into().unwrap()).into();
     let upstream = Upstream::new(Arc::new(clocks), Patience::default()).unwrap();
     let (served, mut records) = mpsc::channel(1_000);
     let gateway = Gateway::new(settings, upstream, catalogue, served);

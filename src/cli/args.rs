@@ -518,7 +518,8 @@ pub enum Endpoint {
 /// `route …`
 #[derive(Debug, Subcommand)]
 pub enum Route {
-    /// Tell what a log of requests would have cost in another order of service or with another strategy.
+    /// Tell what a log of requests would have cost in another order of service, or with another
+    /// strategy.
     Replay(RouteReplay),
 }
 

@@ -107,10 +107,10 @@ impl Keeper {
             return;
         };
         let is_wanted = matches!(job.life, Life::Forking(Wanted::Yes));
-        let number = pid.as_raw_nonzero().get();
         job.pid = Some(pid);
         job.life = Life::Running;
         let id = job.view().id;
+        let number = pid.as_raw_nonzero().get();
         let stray = self.strays.iter().position(|stray| stray.pid == pid);
         if let Some(stray) = stray.and_then(|at| self.strays.remove(at)) {
             return self.ended_before(&id, &stray);

@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use warpsquad::core::Timestamp;
 use warpsquad::core::catalogue::Catalogue;
-use warpsquad::core::clock::Reading;
 use warpsquad::core::endpoint::EndpointName;
 use warpsquad::core::model::Model;
 use warpsquad::core::served::Served;
@@ -226,14 +225,7 @@ pub(super) async fn look(endpoints: &[String]) -> Catalogue {
 /// A machine that stays awake.
 pub(super) fn upstream(patience: Patience) -> Upstream {
     let began = tokio::time::Instant::now();
-    let clocks = move || {
-        let total = began.elapsed();
-        Reading {
-            wall: Timestamp(1),
-            awake: total,
-            total,
-        }
-    };
+    let clocks = move || Timestamp(began.elapsed().as_millis().try_into().unwrap()).into();
     Upstream::new(Arc::new(clocks), patience).unwrap()
 }
 
