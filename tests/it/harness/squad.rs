@@ -270,7 +270,7 @@ impl Drop for Squad {
         let stopped = self.run(&["stop", "--now"]);
         if std::thread::panicking() {
             // What the server said explains more than the assertion.
-            for entry in std::fs::read_dir(self.path("data/logs"))
+            for entry in std::fs::read_dir(self.path("data/log"))
                 .into_iter()
                 .flatten()
             {
