@@ -7,15 +7,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::core::catalogue::Catalogue;
-use crate::core::endpoint::EndpointName;
+use crate::core::endpoint::{Endpoint, EndpointName};
 use crate::core::model::{Capability, ModelName};
 use crate::core::pool::Binding;
 use crate::core::size::Bytes;
 use crate::core::task::Task;
 use crate::core::traffic::{Bond, Traffic, Work};
 use crate::core::{AgentSlot, TaskId};
-use crate::engine::Fact;
+use crate::engine::{Fact, View};
 use crate::git::{GitError, Repository};
 use crate::keeper::{ClientError, JobExit, JobSpec, Origin, Output, Spawned};
 
@@ -148,8 +147,22 @@ pub fn job_id(task: &Task) -> String {
 pub(super) struct Nursery {
     pub(super) workshop: Arc<Workshop>,
     pub(super) access: GatewayAccess,
-    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) python: PathBuf,
+}
+
+impl Nursery {
+    /// An endpoint as it was seen; after a start it is waited for until somebody has looked. None
+    /// if it is not configured any more.
+    async fn endpoint(&self, name: &EndpointName) -> Option<Endpoint> {
+        let mut view = self.view.clone();
+        let settled = |view: &Arc<View>| {
+            let endpoint = view.catalogue.endpoints.get(name);
+            endpoint.is_none_or(|endpoint| endpoint.health.was_asked())
+        };
+        let view = view.wait_for(settled).await.ok()?;
+        view.catalogue.endpoints.get(name).cloned()
+    }
 }
 
 /// What an agent is to be.
@@ -269,14 +282,13 @@ async fn fresh(nursery: &Nursery, task: &Task) -> Result<(Spawned, Birth), Start
 
 /// The job of a new agent; its token is in force.
 pub(super) async fn spec(nursery: &Nursery, newborn: Newborn<'_>) -> Result<JobSpec, StartFault> {
-    let endpoint = EndpointName(newborn.binding.endpoint.clone());
-    if !nursery.catalogue.endpoints.contains_key(&endpoint) {
-        return Err(StartFault::NoEndpoint(newborn.binding.endpoint.clone()));
-    }
-    let mut plan = plan(nursery, &newborn).await?;
+    let name = EndpointName(newborn.binding.endpoint.clone());
+    let endpoint = nursery.endpoint(&name).await;
+    let endpoint = endpoint.ok_or_else(|| StartFault::NoEndpoint(name.0.clone()))?;
+    let mut plan = plan(nursery, &newborn, &endpoint).await?;
     let bond = Bond {
         client: newborn.job.clone(),
-        endpoint,
+        endpoint: name,
         model: ModelName::new(&newborn.binding.model),
         context: plan.num_ctx,
         thinks: plan.tuning.thinking.unwrap_or(false),
@@ -317,17 +329,17 @@ pub(super) async fn spec(nursery: &Nursery, newborn: Newborn<'_>) -> Result<JobS
     })
 }
 
-async fn plan(nursery: &Nursery, newborn: &Newborn<'_>) -> Result<AgentPlan, StartFault> {
+async fn plan(
+    nursery: &Nursery,
+    newborn: &Newborn<'_>,
+    endpoint: &Endpoint,
+) -> Result<AgentPlan, StartFault> {
     let workshop = &nursery.workshop;
     let settings = &workshop.settings;
     let binding = newborn.binding;
     let mut tuning = settings.models.tuning(&binding.model);
     tuning.edit_format = tuning.edit_format.or_else(|| binding.edit_format.clone());
-    let model = nursery
-        .catalogue
-        .endpoints
-        .get(&EndpointName(binding.endpoint.clone()))
-        .and_then(|endpoint| endpoint.model(&ModelName::new(&binding.model)));
+    let model = endpoint.model(&ModelName::new(&binding.model));
     let context = (nursery.access.context)(
         &EndpointName(binding.endpoint.clone()),
         &ModelName::new(&binding.model),

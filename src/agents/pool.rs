@@ -174,7 +174,7 @@ impl Agents {
         Some(Nursery {
             workshop: Arc::clone(&inner.workshop),
             access: inner.access.clone(),
-            catalogue: Arc::clone(&inner.engine.view().borrow().catalogue),
+            view: inner.engine.view(),
             python,
         })
     }
@@ -324,16 +324,21 @@ impl Agents {
         let Some(nursery) = self.nursery() else {
             return;
         };
-        let started = launch::start(&nursery, &task)
-            .await
-            .map(|(started, birth)| {
-                self.count(|counts| match birth {
-                    Some(Birth::Forked) => counts.forked += 1,
-                    Some(Birth::Cold) => counts.cold += 1,
-                    None => {}
-                });
-                started
+        // It may wait for a zygote. The next server finds what was begun.
+        let launched = inner
+            .stop
+            .run_until_cancelled(launch::start(&nursery, &task));
+        let Some(launched) = launched.await else {
+            return;
+        };
+        let started = launched.map(|(started, birth)| {
+            self.count(|counts| match birth {
+                Some(Birth::Forked) => counts.forked += 1,
+                Some(Birth::Cold) => counts.cold += 1,
+                None => {}
             });
+            started
+        });
         if let Ok(started) = &started {
             self.table().tokens.insert(key, started.token.clone());
         }

@@ -53,6 +53,11 @@ impl EndpointHealth {
         }
     }
 
+    /// Whether anybody has looked.
+    pub fn was_asked(&self) -> bool {
+        *self != Self::not_asked()
+    }
+
     /// Whether the last look was answered.
     pub fn is_ok(&self) -> bool {
         match self {

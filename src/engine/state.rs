@@ -45,6 +45,8 @@ pub struct EngineSettings {
     pub router: RouterSettings,
     /// Quotas.
     pub quota: QuotaSettings,
+    /// The endpoints that are configured, before anybody has looked at them.
+    pub catalogue: Arc<Catalogue>,
     /// The squad of `warpsquad demo`.
     pub demo: bool,
     /// Version shown.
@@ -123,6 +125,7 @@ impl State {
             .map(|task| (task.id, Arc::new(task)))
             .collect();
         Self {
+            catalogue: Arc::clone(&settings.catalogue),
             settings,
             epoch,
             tasks,

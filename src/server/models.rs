@@ -33,19 +33,22 @@ pub(super) async fn watch_endpoints(
     );
 }
 
+/// The catalogue before anybody has looked: every endpoint, and nothing known of it.
+pub(super) fn configured(settings: &Settings) -> Catalogue {
+    let endpoints = settings.endpoints.iter();
+    let unknown = endpoints.map(|it| (EndpointName(it.name.clone()), Endpoint::new(&it.url)));
+    Catalogue {
+        endpoints: unknown.collect(),
+    }
+}
+
 async fn collect(
     settings: &Settings,
     engine: &EngineHandle,
     fitting: &Fitting,
     mut reports: mpsc::Receiver<EndpointReport>,
 ) {
-    let mut catalogue = Catalogue::default();
-    for endpoint in &settings.endpoints {
-        catalogue.endpoints.insert(
-            EndpointName(endpoint.name.clone()),
-            Endpoint::new(&endpoint.url),
-        );
-    }
+    let mut catalogue = configured(settings);
     while let Some(report) = reports.recv().await {
         let mut next = catalogue.clone();
         next.endpoints.insert(report.endpoint, report.state);

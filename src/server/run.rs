@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,6 +44,10 @@ use super::{
 
 /// Events of a finished task are kept this long: 30 days.
 const HISTORY_MILLIS: u64 = 30 * 24 * 3600 * 1000;
+
+/// A server that ends waits this long for its own work: another one waits for its end, and nothing
+/// is lost that a kill would not lose.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -151,6 +157,7 @@ fn engine_settings(options: &ServerOptions) -> EngineSettings {
         models: options.settings.models.clone(),
         router: options.settings.router,
         quota: options.settings.quota.clone(),
+        catalogue: Arc::new(models::configured(&options.settings)),
         demo: options.demo.is_some(),
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
@@ -508,13 +515,12 @@ impl Squad {
 
     async fn shut_down(self) {
         self.stop.cancel();
-        self.agents.released().await;
         self.tracker.close();
-        let limit = std::time::Duration::from_secs(5);
-        if tokio::time::timeout(limit, self.tracker.wait())
-            .await
-            .is_err()
-        {
+        let ended = async {
+            self.agents.released().await;
+            self.tracker.wait().await;
+        };
+        if timeout(LEAVE, ended).await.is_err() {
             tracing::warn!("some work did not end in time");
         }
     }
