@@ -2,10 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,13 +30,21 @@ pub enum ListenError {
     },
 }
 
+/// A server that ends, or was killed a moment ago, may still have the socket; it gets this long.
+const LEAVING: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Binds the socket; a file left by a dead server is replaced.
 ///
 /// # Errors
-/// Another server answers there, or the file system refuses.
+/// Another server stays there, or the file system refuses.
 pub async fn bind(path: &Path) -> Result<UnixListener, ListenError> {
-    if UnixStream::connect(path).await.is_ok() {
-        return Err(ListenError::Occupied(path.to_owned()));
+    let deadline = Instant::now() + LEAVING;
+    while UnixStream::connect(path).await.is_ok() {
+        if Instant::now() > deadline {
+            return Err(ListenError::Occupied(path.to_owned()));
+        }
+        sleep(PAUSE).await;
     }
     let failed = |source| ListenError::Socket {
         path: path.to_owned(),

@@ -35,6 +35,7 @@ struct Face {
 pub(super) fn routes(services: Services, dashboards: TaskTracker) -> Router {
     Router::new()
         .route("/v1/command", post(command))
+        .route("/v1/alive", get(|| async {}))
         .route("/v1/view", get(view))
         .route("/v1/watch", get(watch))
         .route("/v1/tasks", get(tasks))

@@ -98,9 +98,20 @@ impl Client {
         }
     }
 
-    /// Whether somebody listens.
+    /// Whether a server answers. One that is being killed takes connections to its last moment, and
+    /// answers none of them.
     pub async fn is_running(&self) -> bool {
-        self.connect().await.is_ok()
+        let asked = self.exchange(Method::GET, "/v1/alive", Vec::new(), CONNECT);
+        // A server of a former version refuses this: also an answer.
+        matches!(
+            asked.await,
+            Ok(_) | Err(CallError::Refused(_) | CallError::Odd(_))
+        )
+    }
+
+    /// Whether nobody listens any more.
+    pub async fn is_gone(&self) -> bool {
+        self.connect().await.is_err()
     }
 
     /// Asks the squad to do something.

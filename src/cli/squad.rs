@@ -83,7 +83,7 @@ pub(super) fn stop(context: &mut Context, options: Stop) -> Result<(), Report> {
             Err(error) => return Err(error.into()),
         }
         let deadline = Instant::now() + STOPPING;
-        while client.is_running().await {
+        while !client.is_gone().await {
             if Instant::now() > deadline {
                 return Err(Report::unavailable("the squad has not ended yet")
                     .hint("'warpsquad stop --now' kills agents at once"));

@@ -54,11 +54,15 @@ pub async fn ensure(places: &Places, global: &Global) -> Result<Client, Report> 
     }
     places.create()?;
     let options = keeper_options(places, global)?;
-    ensure_running(&options).await.map_err(|error| {
-        Report::unavailable(chain(&error)).hint("'warpsquad doctor' checks what a squad needs")
-    })?;
     let deadline = Instant::now() + START;
-    while !client.is_running().await {
+    loop {
+        // The keeper that answered may have been about to end.
+        ensure_running(&options).await.map_err(|error| {
+            Report::unavailable(chain(&error)).hint("'warpsquad doctor' checks what a squad needs")
+        })?;
+        if client.is_running().await {
+            return Ok(client);
+        }
         if Instant::now() > deadline {
             let log = options.paths.log();
             return Err(
@@ -71,7 +75,6 @@ pub async fn ensure(places: &Places, global: &Global) -> Result<Client, Report> 
         }
         sleep(PAUSE).await;
     }
-    Ok(client)
 }
 
 /// Submits tasks. Each gets a key, so that trying again after a lost answer submits nothing twice.

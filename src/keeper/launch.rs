@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::leftovers::{DATA_VARIABLE, JOB_VARIABLE, KEEPER_VARIABLE};
 use super::options::{ALREADY_RUNNING_CODE, KeeperOptions, KeeperPaths, Session};
 use super::platform;
+use super::protocol::{Request, encode_request};
 
 /// A keeper listens within milliseconds; only an overloaded machine needs more.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -76,15 +79,16 @@ pub async fn ensure_running_from(
     options: &KeeperOptions,
 ) -> Result<(), LaunchError> {
     let socket = options.paths.socket();
-    if answers(&socket).await {
+    let deadline = Instant::now() + START_TIMEOUT;
+    let answers = || timeout_at(deadline, answers(&socket)).map(|said| said == Ok(true));
+    if answers().await {
         return Ok(());
     }
     let mut keeper = start(program, options)?;
     let log = options.paths.log();
-    let deadline = Instant::now() + START_TIMEOUT;
     let mut pause = FIRST_PAUSE;
     while Instant::now() < deadline {
-        if answers(&socket).await {
+        if answers().await {
             return Ok(());
         }
         if let Some(status) = keeper.try_wait().map_err(LaunchError::Start)? {
@@ -134,8 +138,17 @@ pub async fn stop_running(paths: &KeeperPaths, patience: Duration) -> Result<boo
     Ok(true)
 }
 
+/// Whether a keeper says anything. One that is being killed takes connections to its last moment,
+/// and says nothing more. Whoever said no hello is refused, which is an answer as well.
 async fn answers(socket: &Path) -> bool {
-    UnixStream::connect(socket).await.is_ok()
+    let Ok(mut stream) = UnixStream::connect(socket).await else {
+        return false;
+    };
+    let Ok(line) = encode_request(0, &Request::Jobs {}) else {
+        return false;
+    };
+    let mut said = [0; 64];
+    stream.write_all(&line).await.is_ok() && matches!(stream.read(&mut said).await, Ok(1..))
 }
 
 fn start(program: &Path, options: &KeeperOptions) -> Result<Child, LaunchError> {

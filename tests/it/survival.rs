@@ -1,5 +1,9 @@
 //! What a task keeps when its agent, its keeper or the machine goes away, and how that is said.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -109,6 +113,55 @@ fn a_lost_keeper_is_said_with_what_was_kept() {
 }
 
 #[test]
+fn a_keeper_killed_while_its_zygote_imports_is_replaced_at_once() {
+    let server = Server::simulator();
+    let squad = Squad::new(&server, 1, "");
+    add(&squad, "mark\n@sim create spot.txt := x");
+    let (mut zygote, mut keeper) = (None, None);
+    squad.wait_until("the zygote is started", |_| {
+        let found = squad.processes();
+        let of = |part: &str| {
+            found
+                .iter()
+                .find(|(_, words)| words.contains(part))
+                .map(|it| it.0)
+        };
+        (zygote, keeper) = (of("zygote.py"), of(" keeper "));
+        zygote.is_some()
+    });
+    // It will never be ready: whoever waits for it does so to the end of its patience.
+    for (pid, signal) in [(zygote, Signal::STOP), (keeper, Signal::KILL)] {
+        kill_process(Pid::from_raw(pid.unwrap()).unwrap(), signal).unwrap();
+    }
+    squad.wait_until("it is finished by another attempt", |status| {
+        state(status) == "review"
+    });
+    let log = squad.run(&["task", "log", "1"]).out;
+    assert!(!log.contains("not configured"), "{log}");
+}
+
+/// A socket whose owner takes connections and answers none, like a process that is being killed.
+#[test]
+fn whoever_is_about_to_die_is_not_taken_for_a_squad() {
+    let server = Server::simulator();
+    let squad = Squad::new(&server, 1, "");
+    std::fs::create_dir_all(squad.path("data/run")).unwrap();
+    std::fs::set_permissions(squad.path("data/run"), Permissions::from_mode(0o700)).unwrap();
+    let deaf = ["s", "data/run/keeper.sock"].map(|name| {
+        let path = squad.path(name);
+        (UnixListener::bind(&path).unwrap(), path)
+    });
+    let mut started = squad.begin(&["server"]);
+    for (listener, path) in deaf {
+        let (stream, _) = listener.accept().unwrap();
+        assert!(started.try_wait().unwrap().is_none(), "{}", path.display());
+        drop((stream, listener));
+    }
+    assert!(started.wait().unwrap().success());
+    assert_eq!(squad.run(&["status"]).code, Some(0));
+}
+
+#[test]
 fn a_commit_after_the_verdict_is_never_merged_silently() {
     let server = Server::simulator();
     let squad = Squad::new(&server, 1, "");
@@ -146,7 +199,7 @@ fn program(squad: &Squad, name: &str, script: &str) -> String {
          test \"$1\" != --version || {{ echo warpsquad 9.9.9; exit; }}\n{script}\n"
     );
     std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
     path.display().to_string()
 }
 
