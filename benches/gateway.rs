@@ -1,5 +1,5 @@
 //! What the gateway adds to a streamed request: time to the first token and processor time, beside
-//! no gateway at all, haproxy and `LiteLLM`, in turns in one run.
+//! no gateway at all, a bare relay of bytes, haproxy and `LiteLLM`, in turns in one run.
 //!
 //! The endpoint takes 5 ms to its first token and speaks 20 chunks, 5 ms apart. Each path runs in a
 //! process of its own, so that its processor time can be read. haproxy is taken when it is on the
@@ -38,6 +38,7 @@ fn main() {
     match (args.next().as_deref(), args.next()) {
         (Some("endpoint"), _) => return servers::endpoint(),
         (Some("gateway"), Some(url)) => return servers::gateway(&url),
+        (Some("relay"), Some(url)) => return servers::relay(&url),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -56,7 +57,11 @@ async fn compare() {
         .build()
         .unwrap();
     let endpoint = paths::endpoint();
-    let mut paths = vec![paths::direct(&endpoint), paths::gateway(&endpoint)];
+    let mut paths = vec![
+        paths::direct(&endpoint),
+        paths::gateway(&endpoint),
+        paths::relay(&endpoint),
+    ];
     paths.extend(paths::haproxy(&endpoint));
     paths.extend(paths::litellm(&endpoint));
     for path in &paths {

@@ -112,6 +112,16 @@ pub(super) fn gateway(endpoint: &Process) -> Path {
     }
 }
 
+pub(super) fn relay(endpoint: &Process) -> Path {
+    let process = own(&["relay", &endpoint.url]);
+    Path {
+        name: "relay",
+        base: process.url.clone(),
+        route: Route::Direct,
+        process: Some(process),
+    }
+}
+
 /// A port that is free in this moment.
 fn port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,7 +1,7 @@
 //! The endpoint and the gateway, each as a process of its own that says where it listens.
 
-use std::io::Write as _;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +92,37 @@ async fn chat(body: Bytes) -> Response {
         .headers_mut()
         .insert("content-type", "application/x-ndjson".parse().unwrap());
     response
+}
+
+/// The least that a proxy does which looks at what it passes on: threads that read and write.
+pub(super) fn relay(endpoint: &str) {
+    let address = endpoint.trim_start_matches("http://").to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    announce(&listener);
+    for client in listener.incoming() {
+        let (client, server) = (client.unwrap(), TcpStream::connect(&address).unwrap());
+        for stream in [&client, &server] {
+            stream.set_nodelay(true).unwrap();
+        }
+        let ways = [
+            (client.try_clone().unwrap(), server.try_clone().unwrap()),
+            (server, client),
+        ];
+        for (from, to) in ways {
+            std::thread::spawn(move || pass_on(from, to));
+        }
+    }
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = [0; 16 << 10];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..read]).is_err() {
+            return;
+        }
+    }
+    // The other side may be gone as well.
+    drop(to.shutdown(Shutdown::Write));
 }
 
 pub(super) fn gateway(endpoint: &str) {
