@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use crate::ollama::wire::Message;
@@ -185,9 +186,8 @@ impl Ask {
                 .map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
         }
         model.to_ascii_lowercase().hash(&mut decides);
-        serde_json::to_string(&body)
-            .unwrap_or_default()
-            .hash(&mut decides);
+        // Writing into a hash cannot fail.
+        drop(serde_json::to_writer(Digest(&mut decides), &body));
         let (chars, prefixes) = prefixes(parts);
         Ok(Self {
             shape,
@@ -209,24 +209,40 @@ impl Ask {
         first.map_or(0, |(hash, _)| *hash)
     }
 
-    /// The body as it goes on: pinned, streamed.
-    pub(super) fn write(&self, pins: &Pins<'_>) -> Bytes {
-        let mut body = self.body.clone();
+    /// The body as it goes on: pinned, streamed. Whatever it was pinned to before is replaced.
+    pub(super) fn write(&mut self, pins: &Pins<'_>) -> Bytes {
+        let body = &mut self.body;
         body.insert("model".into(), pins.model.into());
         body.insert("stream".into(), true.into());
-        if let Some(think) = pins.think {
-            body.insert("think".into(), think.into());
+        match pins.think {
+            Some(think) => drop(body.insert("think".into(), think.into())),
+            None => drop(body.remove("think")),
         }
         let options = body
             .entry("options")
             .or_insert_with(|| Value::Object(Map::new()));
         if let Some(options) = options.as_object_mut() {
             options.insert("num_ctx".into(), pins.context.into());
-            if let Some(tokens) = pins.num_predict {
-                options.insert("num_predict".into(), tokens.into());
+            match pins.num_predict {
+                Some(tokens) => drop(options.insert("num_predict".into(), tokens.into())),
+                None => drop(options.remove("num_predict")),
             }
         }
-        Bytes::from(Value::Object(body).to_string())
+        Bytes::from(serde_json::to_vec(body).unwrap_or_default())
+    }
+}
+
+/// Hashes what is written.
+struct Digest<'a>(&'a mut DefaultHasher);
+
+impl std::io::Write for Digest<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -256,7 +272,7 @@ fn messages(body: &Map<String, Value>) -> Vec<String> {
     let list = list.map(Vec::as_slice).unwrap_or_default();
     list.iter()
         .map(|message| {
-            let read: Message = serde_json::from_value(message.clone()).unwrap_or_default();
+            let read = Message::deserialize(message).unwrap_or_default();
             format!("{}\n{}\n", read.role, read.content)
         })
         .collect()
@@ -290,8 +306,8 @@ mod tests {
         }
     }
 
-    fn written(ask: &Ask) -> Value {
-        serde_json::from_slice(&ask.write(&pins())).unwrap()
+    fn written(ask: &mut Ask, pins: &Pins<'_>) -> Value {
+        serde_json::from_slice(&ask.write(pins)).unwrap()
     }
 
     #[test]
@@ -301,14 +317,27 @@ mod tests {
             "keep_alive": "5m", "think": true,
             "options": {"num_ctx": 8940, "num_gpu": 0, "num_predict": 0, "temperature": 0},
         });
-        let ask = Ask::native(Shape::Chat, body.to_string().as_bytes()).unwrap();
+        let mut ask = Ask::native(Shape::Chat, body.to_string().as_bytes()).unwrap();
         assert_eq!((ask.delivery, ask.limit), (Delivery::Whole, None));
         assert_eq!(
-            written(&ask),
+            written(&mut ask, &pins()),
             json!({
                 "model": "coder:7b", "messages": [{"role": "user", "content": "hi"}],
                 "stream": true, "think": false,
                 "options": {"num_ctx": 16_384, "num_predict": 100, "temperature": 0},
+            })
+        );
+        let elsewhere = Pins {
+            model: "coder:14b",
+            context: 8_192,
+            num_predict: None,
+            think: None,
+        };
+        assert_eq!(
+            written(&mut ask, &elsewhere),
+            json!({
+                "model": "coder:14b", "messages": [{"role": "user", "content": "hi"}],
+                "stream": true, "options": {"num_ctx": 8_192, "temperature": 0},
             })
         );
     }
