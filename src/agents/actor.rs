@@ -122,6 +122,8 @@ impl Actor {
     pub(super) async fn run(mut self, started: Result<Started, launch::StartFault>) {
         match started {
             Ok(started) => self.live(started).await,
+            // The keeper is gone, and the server is about to say so.
+            Err(launch::StartFault::Keeper(ClientError::Disconnected)) => {}
             Err(fault) => {
                 self.say(Fact::Held {
                     why: fault.to_string(),

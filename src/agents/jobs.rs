@@ -91,15 +91,9 @@ impl Jobs {
                 Some(KeeperEvent::Zygote(state)) => {
                     self.zygote.send_replace(state);
                 }
-                Some(KeeperEvent::Disconnected) | None => return self.lost(),
+                Some(KeeperEvent::Disconnected) | None => return,
             }
         }
-    }
-
-    /// Whoever waits for a job is told that nothing more will be heard of it.
-    fn lost(&self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        *waiting = Waiting::default();
     }
 
     fn exited(&self, job: &str, exit: &JobExit) {
@@ -179,13 +173,9 @@ impl Jobs {
             ZygoteState::Off => !self.is_forking.load(Ordering::Relaxed),
             ZygoteState::Ready { .. } | ZygoteState::Failed { .. } | ZygoteState::Other => true,
         });
-        let settled = tokio::time::timeout(ZYGOTE_PATIENCE, settled);
-        tokio::select! {
-            settled = settled => match settled {
-                Ok(Ok(state)) => matches!(*state, ZygoteState::Ready { .. }),
-                Ok(Err(_)) | Err(_) => false,
-            },
-            () = self.keeper.disconnected() => false,
+        match tokio::time::timeout(ZYGOTE_PATIENCE, settled).await {
+            Ok(Ok(state)) => matches!(*state, ZygoteState::Ready { .. }),
+            Ok(Err(_)) | Err(_) => false,
         }
     }
 

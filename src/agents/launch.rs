@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::core::catalogue::Catalogue;
 use crate::core::endpoint::{Endpoint, EndpointName};
 use crate::core::model::{Capability, ModelName};
 use crate::core::pool::Binding;
@@ -14,7 +15,7 @@ use crate::core::size::Bytes;
 use crate::core::task::Task;
 use crate::core::traffic::{Bond, Traffic, Work};
 use crate::core::{AgentSlot, TaskId};
-use crate::engine::{Fact, View};
+use crate::engine::Fact;
 use crate::git::{GitError, Repository};
 use crate::keeper::{ClientError, JobExit, JobSpec, Origin, Output, Spawned};
 
@@ -87,6 +88,8 @@ pub struct GatewayAccess {
     pub admit: Arc<Admit>,
     /// Says what the agent of a token works on.
     pub assign: Arc<Assign>,
+    /// What the gateway knows of endpoints and models.
+    pub catalogue: watch::Receiver<Arc<Catalogue>>,
     /// The context that an agent is started with.
     pub context: Arc<ContextOf>,
     /// Makes a token worthless.
@@ -147,7 +150,6 @@ pub fn job_id(task: &Task) -> String {
 pub(super) struct Nursery {
     pub(super) workshop: Arc<Workshop>,
     pub(super) access: GatewayAccess,
-    pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) python: PathBuf,
 }
 
@@ -155,13 +157,18 @@ impl Nursery {
     /// An endpoint as it was seen; after a start it is waited for until somebody has looked. None
     /// if it is not configured any more.
     async fn endpoint(&self, name: &EndpointName) -> Option<Endpoint> {
-        let mut view = self.view.clone();
-        let settled = |view: &Arc<View>| {
-            let endpoint = view.catalogue.endpoints.get(name);
+        let mut catalogue = self.access.catalogue.clone();
+        let settled = |catalogue: &Arc<Catalogue>| {
+            let endpoint = catalogue.endpoints.get(name);
             endpoint.is_none_or(|endpoint| endpoint.health.was_asked())
         };
-        let view = view.wait_for(settled).await.ok()?;
-        view.catalogue.endpoints.get(name).cloned()
+        let seen = catalogue.wait_for(settled).await;
+        let seen = seen.map(|catalogue| catalogue.endpoints.get(name).cloned());
+        match seen {
+            Ok(endpoint) => endpoint,
+            // The server ends, and with it whoever waits here.
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 

@@ -174,7 +174,6 @@ impl Agents {
         Some(Nursery {
             workshop: Arc::clone(&inner.workshop),
             access: inner.access.clone(),
-            view: inner.engine.view(),
             python,
         })
     }
@@ -324,7 +323,7 @@ impl Agents {
         let Some(nursery) = self.nursery() else {
             return;
         };
-        // It may wait for a zygote. The next server finds what was begun.
+        // It may wait for a zygote or an endpoint. The next server finds what was begun, or begins.
         let launched = inner
             .stop
             .run_until_cancelled(launch::start(&nursery, &task));

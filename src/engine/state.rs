@@ -304,6 +304,7 @@ impl State {
         let endpoints = self.catalogue.endpoints.iter();
         let endpoints = endpoints.filter_map(|(name, endpoint)| match &endpoint.health {
             EndpointHealth::Ok => None,
+            unasked if !unasked.was_asked() => Some(Health::Unknown),
             EndpointHealth::Unknown { why } => Some(part(&format!("endpoint {name}"), why)),
         });
         [store, disk]

@@ -125,6 +125,11 @@ impl Gateway {
         self.conductor.report()
     }
 
+    /// What it knows of endpoints and models; the latest counts.
+    pub fn known(&self) -> watch::Receiver<Arc<Catalogue>> {
+        self.catalogue.clone()
+    }
+
     /// The context that an agent of `model` is started with, tokens.
     pub fn context(
         &self,

@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::leftovers::{DATA_VARIABLE, JOB_VARIABLE, KEEPER_VARIABLE};
 use super::options::{ALREADY_RUNNING_CODE, KeeperOptions, KeeperPaths, Session};
@@ -20,6 +20,8 @@ use super::protocol::{Request, encode_request};
 
 /// A keeper listens within milliseconds; only an overloaded machine needs more.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// One that listens answers from memory; only a stopped one takes longer.
+const ANSWER: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -79,13 +81,13 @@ pub async fn ensure_running_from(
     options: &KeeperOptions,
 ) -> Result<(), LaunchError> {
     let socket = options.paths.socket();
-    let deadline = Instant::now() + START_TIMEOUT;
-    let answers = || timeout_at(deadline, answers(&socket)).map(|said| said == Ok(true));
+    let answers = || timeout(ANSWER, answers(&socket)).map(|said| said == Ok(true));
     if answers().await {
         return Ok(());
     }
     let mut keeper = start(program, options)?;
     let log = options.paths.log();
+    let deadline = Instant::now() + START_TIMEOUT;
     let mut pause = FIRST_PAUSE;
     while Instant::now() < deadline {
         if answers().await {
@@ -131,7 +133,7 @@ pub async fn stop_running(paths: &KeeperPaths, patience: Duration) -> Result<boo
             }
         }
     };
-    let ended = tokio::time::timeout(patience, end).await;
+    let ended = timeout(patience, end).await;
     ended.map_err(|_elapsed| LaunchError::StillRunning {
         pid: pid.as_raw_nonzero().get(),
     })?;

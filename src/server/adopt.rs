@@ -98,7 +98,11 @@ pub(super) async fn adopt(
         }
         found.jobs.insert(job.id);
     }
-    let lost = expected.into_values();
+    // Who had no prompt yet has nothing to lose: the same attempt gets an agent.
+    let lost = expected.into_values().filter(|task| {
+        let attempt = task.attempt();
+        attempt.is_some_and(|attempt| attempt.delivered.is_some())
+    });
     found.lost = lost.map(|task| (task.id, task.attempt_number())).collect();
     Ok(found)
 }

@@ -107,6 +107,7 @@ pub(super) fn access(base: String, gateway: &Arc<Gateway>) -> GatewayAccess {
         base,
         admit: Arc::new(move |token, bond| admitting.grants().admit(token, bond)),
         assign: Arc::new(move |token, work| assigning.grants().assign(token, work)),
+        catalogue: gateway.known(),
         context: Arc::new(move |endpoint, model, configured| {
             choosing.context(endpoint, model, configured)
         }),

@@ -134,6 +134,11 @@ fn the_squad_is_as_its_worst_part() {
     let mut state = squad([under_way(1, TaskState::Running)]);
     let health = |state: &State| state.view(NOW, None).health;
     assert_eq!(health(&state), Health::Ok);
+    let mut unasked = state.clone();
+    let url = "http://127.0.0.1:1";
+    let endpoints = [("e".into(), Endpoint::new(url))].into();
+    unasked.catalogue = Arc::new(Catalogue { endpoints });
+    assert_eq!(health(&unasked), Health::Unknown, "nobody has looked yet");
     let report = AgentReport {
         state: AgentState::Working,
         health: Health::Down("its process is gone".into()),
