@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::args::{Clean, Json, Stop};
-use super::client::{CallError, block_on};
+use super::client::{CallError, Client, block_on};
 use super::context::Context;
 use super::figures;
 use super::output::bytes;
@@ -15,9 +15,13 @@ use super::start::PAUSE;
 use super::task::client;
 use crate::api::wire::{CleanReport, CleanRequest, Installation, StopRequest, View};
 use crate::core::task::TaskState;
+use crate::keeper::KeeperPaths;
 
 /// Agents get some time to end; the squad is gone well before this.
 const STOPPING: Duration = Duration::from_secs(60);
+
+/// What agents get to end in, and a little more.
+const LEAVING: Duration = Duration::from_secs(7);
 
 pub(super) fn status(context: &mut Context, json: Json) -> Result<(), Report> {
     let client = client(context)?;
@@ -72,6 +76,12 @@ fn head(context: &mut Context, view: &View) {
 
 pub(super) fn stop(context: &mut Context, options: Stop) -> Result<(), Report> {
     let client = client(context)?;
+    let places = context.places()?;
+    let keeper = KeeperPaths {
+        runtime: places.runtime_dir,
+        data: places.data_dir,
+    };
+    let keeper = Client::new(&keeper.socket());
     let stopped = block_on(async {
         let asked: Result<(), CallError> = client
             .post("/v1/stop", &StopRequest { now: options.now })
@@ -88,6 +98,12 @@ pub(super) fn stop(context: &mut Context, options: Stop) -> Result<(), Report> {
                 return Err(Report::unavailable("the squad has not ended yet")
                     .hint("'warpsquad stop --now' kills agents at once"));
             }
+            sleep(PAUSE).await;
+        }
+        // The keeper goes last, after every agent. A socket that was named alone may be that of
+        // another squad than the data directory's, whose keeper stays.
+        let deadline = Instant::now() + LEAVING;
+        while !keeper.is_gone().await && Instant::now() < deadline {
             sleep(PAUSE).await;
         }
         Ok(true)

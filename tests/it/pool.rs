@@ -173,6 +173,10 @@ fn spares_outlive_a_killed_server_and_nothing_is_left_when_the_squad_stops() {
     assert!(pids(&before).contains(&job.to_string()));
 
     assert_eq!(squad.run(&["stop"]).code, Some(0));
+    let still_there =
+        |(_, words): &(i32, String)| words.contains("zygote.py") || words.starts_with("aider ");
+    let left: Vec<_> = squad.processes().into_iter().filter(still_there).collect();
+    assert!(left.is_empty(), "it said that it has ended: {left:?}");
     squad.without_processes();
     // The next squad removes what these spares had.
     assert_eq!(squad.run(&["server"]).code, Some(0));
