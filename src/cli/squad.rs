@@ -5,17 +5,17 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::args::{Clean, Json, Stop};
-use super::client::{CallError, Client, block_on};
+use super::client::{CallError, block_on};
 use super::context::Context;
 use super::figures;
 use super::output::bytes;
 use super::report::Report;
 use super::show;
-use super::start::PAUSE;
+use super::start::{PAUSE, keeper_paths};
 use super::task::client;
 use crate::api::wire::{CleanReport, CleanRequest, Installation, StopRequest, View};
 use crate::core::task::TaskState;
-use crate::keeper::KeeperPaths;
+use crate::keeper::await_end;
 
 /// Agents get some time to end; the squad is gone well before this.
 const STOPPING: Duration = Duration::from_secs(60);
@@ -76,12 +76,7 @@ fn head(context: &mut Context, view: &View) {
 
 pub(super) fn stop(context: &mut Context, options: Stop) -> Result<(), Report> {
     let client = client(context)?;
-    let places = context.places()?;
-    let keeper = KeeperPaths {
-        runtime: places.runtime_dir,
-        data: places.data_dir,
-    };
-    let keeper = Client::new(&keeper.socket());
+    let keeper = keeper_paths(&context.places()?);
     let stopped = block_on(async {
         let asked: Result<(), CallError> = client
             .post("/v1/stop", &StopRequest { now: options.now })
@@ -102,10 +97,7 @@ pub(super) fn stop(context: &mut Context, options: Stop) -> Result<(), Report> {
         }
         // The keeper goes last, after every agent. A socket that was named alone may be that of
         // another squad than the data directory's, whose keeper stays.
-        let deadline = Instant::now() + LEAVING;
-        while !keeper.is_gone().await && Instant::now() < deadline {
-            sleep(PAUSE).await;
-        }
+        await_end(&keeper, LEAVING).await;
         Ok(true)
     })?;
     context.out.line(if stopped {

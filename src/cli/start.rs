@@ -23,6 +23,14 @@ pub const AWAY: Duration = Duration::from_secs(60);
 /// Between two tries.
 pub const PAUSE: Duration = Duration::from_millis(50);
 
+/// Where the keeper of this squad is.
+pub fn keeper_paths(places: &Places) -> KeeperPaths {
+    KeeperPaths {
+        runtime: places.runtime_dir.clone(),
+        data: places.data_dir.clone(),
+    }
+}
+
 /// How a keeper of this squad is to run, with the server that it starts.
 pub fn keeper_options(places: &Places, global: &Global) -> Result<KeeperOptions, Report> {
     let program = std::env::current_exe()
@@ -37,10 +45,7 @@ pub fn keeper_options(places: &Places, global: &Global) -> Result<KeeperOptions,
         server.extend(["--set".into(), format!("{key}={value}").into()]);
     }
     Ok(KeeperOptions {
-        paths: KeeperPaths {
-            runtime: places.runtime_dir.clone(),
-            data: places.data_dir.clone(),
-        },
+        paths: keeper_paths(places),
         server,
         session: Session::Detached,
     })

@@ -21,7 +21,7 @@ use crate::config::Places;
 use crate::core::TaskId;
 use crate::core::runners::GatewayReport;
 use crate::core::task::{Autonomy, Task};
-use crate::keeper::{KeeperPaths, stop_running};
+use crate::keeper::stop_running;
 
 /// The squad ends well before this.
 const STOPPING: Duration = Duration::from_secs(30);
@@ -104,10 +104,7 @@ impl Show {
         let client = Client::new(&self.places.socket);
         let asked: Result<(), CallError> =
             client.post("/v1/stop", &StopRequest { now: false }).await;
-        let paths = KeeperPaths {
-            runtime: self.places.runtime_dir.clone(),
-            data: self.places.data_dir.clone(),
-        };
+        let paths = start::keeper_paths(&self.places);
         let stopped = stop_running(&paths, STOPPING).await;
         stopped.map_err(|error| {
             let asked = asked.err().map(|error| format!(" ({error})"));

@@ -123,21 +123,31 @@ pub async fn stop_running(paths: &KeeperPaths, patience: Duration) -> Result<boo
     if kill_process(pid, Signal::TERM).is_err() {
         return Ok(false);
     }
-    // The keeper never closes this connection by itself, so its end is the keeper's end.
-    let end = async {
-        while stream.readable().await.is_ok() {
-            match stream.try_read(&mut [0; 64]) {
-                Ok(1..) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(0) | Err(_) => return,
-            }
-        }
-    };
-    let ended = timeout(patience, end).await;
+    let ended = timeout(patience, end_of(stream)).await;
     ended.map_err(|_elapsed| LaunchError::StillRunning {
         pid: pid.as_raw_nonzero().get(),
     })?;
     Ok(true)
+}
+
+/// Waits until the keeper is gone with all its jobs, however it came to end; false if it is still
+/// there after `patience`.
+pub async fn await_end(paths: &KeeperPaths, patience: Duration) -> bool {
+    match UnixStream::connect(paths.socket()).await {
+        Ok(stream) => timeout(patience, end_of(stream)).await.is_ok(),
+        Err(_) => true,
+    }
+}
+
+/// The keeper never closes a connection by itself, so its end is the keeper's end.
+async fn end_of(stream: UnixStream) {
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut [0; 64]) {
+            Ok(1..) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(0) | Err(_) => return,
+        }
+    }
 }
 
 /// Whether a keeper says anything. One that is being killed takes connections to its last moment,

@@ -40,7 +40,7 @@ mod zygote;
 
 pub use attach::AttachedPty;
 pub use client::{ClientError, KeeperClient, KeeperEvent};
-pub use launch::{LaunchError, ensure_running, stop_running};
+pub use launch::{LaunchError, await_end, ensure_running, stop_running};
 pub use leftovers::sweep_orphans;
 pub use options::{KeeperOptions, KeeperPaths, SERVER_STOP_CODE};
 pub use platform::{boot_id, resident, time_since_boot};

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::cli::client::block_on;
 use crate::cli::{Context, Exit, Report, start};
-use crate::keeper::{KeeperPaths, SERVER_STOP_CODE, ensure_running};
+use crate::keeper::{SERVER_STOP_CODE, ensure_running};
 use crate::server::{Ending, InstallPolicy, ServerError, ServerOptions, demo_of, run};
 
 /// Runs a server until it ends; its exit code tells the keeper what is to follow.
@@ -13,10 +13,7 @@ use crate::server::{Ending, InstallPolicy, ServerError, ServerOptions, demo_of, 
 /// The configuration, the store or a socket refuses.
 pub fn server(context: &mut Context) -> Result<Exit, Report> {
     let places = context.places()?;
-    let paths = KeeperPaths {
-        runtime: places.runtime_dir.clone(),
-        data: places.data_dir.clone(),
-    };
+    let paths = start::keeper_paths(&places);
     let demo = demo_of(&places.data_dir)
         .map_err(|error| Report::unavailable(format!("demo.json cannot be used: {error}")))?;
     let options = ServerOptions {
