@@ -7,13 +7,15 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::limit::{Limit, TooLong};
 use super::lines::{End, Line, Piece, Said};
 use crate::core::failure::Failure;
 use crate::ollama::LineDecoder;
@@ -38,7 +40,8 @@ pub(super) struct Answer {
     decoder: LineDecoder,
     ready: VecDeque<Line>,
     /// The agent is gone: what it asked for is given up.
-    gone: CancellationToken,
+    gone: Pin<Box<WaitForCancellationFutureOwned>>,
+    limit: Limit,
     called: bool,
     /// The last piece, and how often it has come in a row.
     last: (String, u32),
@@ -71,7 +74,8 @@ impl Answer {
             body,
             decoder: LineDecoder::new(LINE_MAX),
             ready: VecDeque::new(),
-            gone,
+            gone: Box::pin(gone.cancelled_owned()),
+            limit: Limit::new(),
             called: false,
             last: (String::new(), 0),
         }
@@ -132,13 +136,15 @@ impl Answer {
             }
             let chunk = tokio::select! {
                 biased;
-                () = self.gone.cancelled() => return Next::Gone,
-                chunk = tokio::time::timeout(limit, self.body.next()) => chunk,
+                () = self.gone.as_mut() => return Next::Gone,
+                chunk = self.limit.within(limit, self.body.next()) => chunk,
             };
             match chunk {
-                Err(_elapsed) => return Next::Broken(Failure::stalled(limit)),
+                Err(TooLong) => return Next::Broken(Failure::stalled(limit)),
                 Ok(None) => return self.at_end(),
-                Ok(Some(Err(error))) => return Next::Broken(Failure::cut(&error.to_string())),
+                Ok(Some(Err(error))) => {
+                    return Next::Broken(Failure::cut(&super::conductor::root_cause(&error)));
+                }
                 Ok(Some(Ok(bytes))) => match self.decoder.push(&bytes) {
                     Ok(lines) => self.ready.extend(lines.into_iter().map(Line::read)),
                     Err(error) => return Next::Broken(Failure::cut(&error.to_string())),

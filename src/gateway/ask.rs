@@ -1,14 +1,17 @@
 //! A request to generate, whatever shape it came in: read once, written natively.
 //!
+//! What nobody here has to look into is passed on as it was written: a prompt may hold whole files.
 //! Upstream always speaks Ollama's own API, streamed: only there are timings, and only there can
 //! the context be set. What a client may not decide (context, keep-alive, the model of an agent)
 //! is taken out here, so nothing of it can slip through.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use serde::Deserialize as _;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use crate::ollama::wire::Message;
@@ -82,8 +85,11 @@ pub(super) struct Pins<'a> {
     pub(super) think: Option<bool>,
 }
 
+/// The members of a body, each as it was written.
+type Members = BTreeMap<String, Box<RawValue>>;
+
 /// A request to generate.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) struct Ask {
     pub(super) shape: Shape,
     pub(super) delivery: Delivery,
@@ -101,7 +107,21 @@ pub(super) struct Ask {
     pub(super) prefixes: Vec<(u64, u64)>,
     /// Hash of all that decides the answer.
     pub(super) hash: u64,
-    body: Map<String, Value>,
+    options: Map<String, Value>,
+    /// What is passed on as it is.
+    rest: Members,
+}
+
+/// A body as it goes on.
+#[derive(Serialize)]
+struct Written<'a> {
+    model: &'a str,
+    stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    think: Option<bool>,
+    options: &'a Map<String, Value>,
+    #[serde(flatten)]
+    rest: &'a Members,
 }
 
 /// A request without a prompt.
@@ -114,17 +134,19 @@ pub(super) enum Bare {
 impl Ask {
     /// Reads a body of Ollama's own API.
     pub(super) fn native(shape: Shape, body: &[u8]) -> Result<Self, BadRequest> {
-        let mut body = object(body)?;
-        let delivery = match body.remove("stream") {
-            Some(Value::Bool(false)) => Delivery::Whole,
-            _ => Delivery::Streamed,
+        let mut body: Members = parsed(body)?;
+        let is_whole = body.remove("stream").is_some_and(|it| it.get() == "false");
+        let delivery = if is_whole {
+            Delivery::Whole
+        } else {
+            Delivery::Streamed
         };
-        let unloads = body.remove("keep_alive").is_some_and(|it| is_zero(&it));
+        let unloads = take::<Value>(&mut body, "keep_alive").is_some_and(|it| is_zero(&it));
         let parts = match shape {
             Shape::Chat | Shape::OpenAi { .. } => messages(&body),
             Shape::Generate => ["system", "prompt", "suffix"]
                 .iter()
-                .filter_map(|key| body.get(*key)?.as_str().map(str::to_owned))
+                .filter_map(|key| serde_json::from_str::<String>(body.get(*key)?.get()).ok())
                 .filter(|text| !text.is_empty())
                 .collect(),
         };
@@ -136,7 +158,7 @@ impl Ask {
 
     /// Reads a body of OpenAI's API and turns it into Ollama's own.
     pub(super) fn openai(body: &[u8]) -> Result<Self, BadRequest> {
-        let body = object(body)?;
+        let body: Map<String, Value> = parsed(body)?;
         let options = body.get("stream_options");
         let usage = options
             .and_then(|it| it.get("include_usage"))
@@ -152,7 +174,10 @@ impl Ask {
         } else {
             Delivery::Whole
         };
-        let native = super::openai::to_native(&body)?;
+        let native: Members = super::openai::to_native(&body)?
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, to_raw_value(&value).ok()?)))
+            .collect();
         let parts = messages(&native);
         if parts.is_empty() {
             return Err(BadRequest::new("[] is too short - 'messages'"));
@@ -163,31 +188,27 @@ impl Ask {
     fn read(
         shape: Shape,
         delivery: Delivery,
-        mut body: Map<String, Value>,
+        mut rest: Members,
         parts: &[String],
         bare: Option<Bare>,
     ) -> Result<Self, BadRequest> {
-        let model = match body.remove("model") {
-            Some(Value::String(model)) if !model.is_empty() => model,
-            _ => return Err(BadRequest::new("model is required")),
-        };
-        let think = body.remove("think").map(|it| it != Value::Bool(false));
-        let (mut limit, mut decides) = (None, DefaultHasher::new());
-        if let Some(options) = body.get_mut("options").and_then(Value::as_object_mut) {
-            options.remove("num_ctx");
-            // Runner options: another value would load the model again.
-            for name in ["num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"] {
-                options.remove(name);
-            }
-            limit = options
-                .remove("num_predict")
-                .and_then(|it| it.as_u64())
-                .filter(|tokens| *tokens > 0)
-                .map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
+        let model = take::<String>(&mut rest, "model").filter(|model| !model.is_empty());
+        let model = model.ok_or_else(|| BadRequest::new("model is required"))?;
+        let think = take::<Value>(&mut rest, "think")
+            .filter(|it| !it.is_null())
+            .map(|it| it != Value::Bool(false));
+        let mut options: Map<String, Value> = take(&mut rest, "options").unwrap_or_default();
+        options.remove("num_ctx");
+        // Runner options: another value would load the model again.
+        for name in ["num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"] {
+            options.remove(name);
         }
-        model.to_ascii_lowercase().hash(&mut decides);
-        // Writing into a hash cannot fail.
-        drop(serde_json::to_writer(Digest(&mut decides), &body));
+        let limit = options
+            .remove("num_predict")
+            .and_then(|it| it.as_u64())
+            .filter(|tokens| *tokens > 0)
+            .map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
+        let hash = decides(&model, &options, &rest);
         let (chars, prefixes) = prefixes(parts);
         Ok(Self {
             shape,
@@ -198,8 +219,9 @@ impl Ask {
             limit,
             think,
             prefixes,
-            hash: decides.finish(),
-            body,
+            hash,
+            options,
+            rest,
         })
     }
 
@@ -211,50 +233,51 @@ impl Ask {
 
     /// The body as it goes on: pinned, streamed. Whatever it was pinned to before is replaced.
     pub(super) fn write(&mut self, pins: &Pins<'_>) -> Bytes {
-        let body = &mut self.body;
-        body.insert("model".into(), pins.model.into());
-        body.insert("stream".into(), true.into());
-        match pins.think {
-            Some(think) => drop(body.insert("think".into(), think.into())),
-            None => drop(body.remove("think")),
+        let options = &mut self.options;
+        options.insert("num_ctx".into(), pins.context.into());
+        match pins.num_predict {
+            Some(tokens) => drop(options.insert("num_predict".into(), tokens.into())),
+            None => drop(options.remove("num_predict")),
         }
-        let options = body
-            .entry("options")
-            .or_insert_with(|| Value::Object(Map::new()));
-        if let Some(options) = options.as_object_mut() {
-            options.insert("num_ctx".into(), pins.context.into());
-            match pins.num_predict {
-                Some(tokens) => drop(options.insert("num_predict".into(), tokens.into())),
-                None => drop(options.remove("num_predict")),
-            }
-        }
-        Bytes::from(serde_json::to_vec(body).unwrap_or_default())
+        let written = Written {
+            model: pins.model,
+            stream: true,
+            think: pins.think,
+            options,
+            rest: &self.rest,
+        };
+        Bytes::from(serde_json::to_vec(&written).unwrap_or_default())
     }
 }
 
-/// Hashes what is written.
-struct Digest<'a>(&'a mut DefaultHasher);
-
-impl std::io::Write for Digest<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.write(bytes);
-        Ok(bytes.len())
+/// Hash of all that decides the answer.
+fn decides(model: &str, options: &Map<String, Value>, rest: &Members) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    model.to_ascii_lowercase().hash(&mut hasher);
+    options.hash(&mut hasher);
+    for (name, value) in rest {
+        (name, value.get()).hash(&mut hasher);
     }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    hasher.finish()
 }
 
-fn object(body: &[u8]) -> Result<Map<String, Value>, BadRequest> {
+/// An object.
+fn parsed<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, BadRequest> {
     if body.is_empty() {
         return Err(BadRequest::new("missing request body"));
     }
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(BadRequest::new("the body is not a JSON object")),
-        Err(error) => Err(BadRequest::new(error.to_string())),
-    }
+    serde_json::from_slice(body).map_err(|error| {
+        if error.is_data() {
+            BadRequest::new("the body is not a JSON object")
+        } else {
+            BadRequest::new(error.to_string())
+        }
+    })
+}
+
+/// Takes a member out; none where it is of another type.
+fn take<T: serde::de::DeserializeOwned>(body: &mut Members, name: &str) -> Option<T> {
+    serde_json::from_str(body.remove(name)?.get()).ok()
 }
 
 /// Ollama writes it as seconds or as a duration (`"0"`, `"0s"`).
@@ -267,12 +290,14 @@ fn is_zero(keep_alive: &Value) -> bool {
 }
 
 /// Role and text of each message, as one text.
-fn messages(body: &Map<String, Value>) -> Vec<String> {
-    let list = body.get("messages").and_then(Value::as_array);
-    let list = list.map(Vec::as_slice).unwrap_or_default();
+fn messages(body: &Members) -> Vec<String> {
+    let list = body.get("messages").map(|list| list.get());
+    let list: Vec<&RawValue> = list
+        .and_then(|list| serde_json::from_str(list).ok())
+        .unwrap_or_default();
     list.iter()
         .map(|message| {
-            let read = Message::deserialize(message).unwrap_or_default();
+            let read: Message = serde_json::from_str(message.get()).unwrap_or_default();
             format!("{}\n{}\n", read.role, read.content)
         })
         .collect()
@@ -343,6 +368,21 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_looks_into_is_passed_on_as_it_was_written() {
+        let body = r#"{"model":"m","messages":[{"content":"\u00e4\/ 1.0","role":"user"}],
+            "format":{"b":1.50,"a":18446744073709551616},"options":null,"think":null}"#;
+        let mut ask = Ask::native(Shape::Chat, body.as_bytes()).unwrap();
+        assert_eq!(ask.think, None);
+        let expected = concat!(
+            r#"{"model":"coder:7b","stream":true,"think":false,"#,
+            r#""options":{"num_ctx":16384,"num_predict":100},"#,
+            r#""format":{"b":1.50,"a":18446744073709551616},"#,
+            r#""messages":[{"content":"\u00e4\/ 1.0","role":"user"}]}"#,
+        );
+        assert_eq!(ask.write(&pins()), expected);
+    }
+
+    #[test]
     fn an_empty_prompt_asks_for_a_load_or_an_unload() {
         let bare = |text: &str| {
             let ask = Ask::native(Shape::Generate, text.as_bytes()).unwrap();
@@ -388,5 +428,10 @@ mod tests {
         let why = |text: &str| Ask::native(Shape::Chat, text.as_bytes()).unwrap_err().why;
         assert_eq!(why(""), "missing request body");
         assert_eq!(why("{}"), "model is required");
+        assert_eq!(why("[1]"), "the body is not a JSON object");
+        assert_eq!(
+            why("{\"a\":"),
+            "EOF while parsing a value at line 1 column 5"
+        );
     }
 }

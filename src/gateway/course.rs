@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
@@ -152,14 +152,7 @@ impl Course {
             think: placed.think,
         };
         let passing = Passing {
-            method: Method::POST,
             url: format!("{}{}", placed.url, self.ask.shape.path()),
-            headers: [(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/json"),
-            )]
-            .into_iter()
-            .collect(),
             body: self.ask.write(&pins),
         };
         let patience = self.gateway.conductor.patience(placed, &self.request);

@@ -8,6 +8,7 @@
 //! - `serve`: routes and who may ask; `grants`: the tokens
 //! - `ask`, `openai`, `lines`, `reply`: the shapes of requests and answers
 //! - `course`: the life of one request; `answer`: its answer; `record`: what is kept of it
+//! - `upstream`, `http`: the way to the endpoints; `limit`: how long they may be silent
 //! - `conductor`: where each request goes and when
 //!
 //! Invariants: gateway requests never pass through the engine's loop; nothing is sent to an
@@ -19,6 +20,8 @@ mod catalogue;
 mod conductor;
 mod course;
 mod grants;
+mod http;
+mod limit;
 mod lines;
 mod openai;
 mod record;

@@ -47,7 +47,7 @@ pub enum GatewayError {
     Listener(#[from] io::Error),
     /// No HTTP client can be made.
     #[error("no HTTP client can be made")]
-    Client(#[from] reqwest::Error),
+    Client(#[source] io::Error),
 }
 
 /// What the gateway goes by.
@@ -183,10 +183,19 @@ impl Gateway {
         let driving = conductor::drive(Arc::clone(&self.conductor), self.upstream.clone());
         let accepting =
             axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-        tokio::select! {
-            served = accepting => served?,
-            () = driving => {}
-        }
+        let serving = async {
+            tokio::select! {
+                served = accepting => served,
+                () = driving => Ok(()),
+            }
+        };
+        // What was learned is written once more; answers that are under way go on meanwhile.
+        let leaving = async {
+            stop.cancelled().await;
+            self.conductor.remember().await;
+            Ok(())
+        };
+        tokio::try_join!(serving, leaving)?;
         Ok(())
     }
 

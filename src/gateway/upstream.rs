@@ -9,7 +9,6 @@
 //!
 //! Without a sleep nothing is ever sent twice: a slow model is no dead one.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +16,11 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode};
 use futures_util::{Stream, StreamExt as _};
+use http_body_util::BodyDataStream;
+use hyper::body::Incoming;
 
+use super::http::{Connection, Http, IDLE_MAX, NoAnswer};
+use super::limit::{Limit, TooLong};
 use crate::core::clock::Reading;
 
 /// How long to wait for signs of life after a sleep.
@@ -41,24 +44,16 @@ impl Default for Patience {
     }
 }
 
-/// A connection that served nothing for this long is closed.
-const IDLE_MAX: Duration = Duration::from_secs(15);
-
 /// Reads the machine's clocks.
 pub type Clocks = Arc<dyn Fn() -> Reading + Send + Sync>;
 
 /// The way to all endpoints. Clones share it.
 #[derive(Clone)]
 pub struct Upstream {
-    /// Keeps connections for the next request.
-    client: reqwest::Client,
-    /// Makes a connection for each request.
-    fresh: reqwest::Client,
+    http: Http,
     clocks: Clocks,
     patience: Patience,
     wake: Arc<Mutex<Wake>>,
-    /// Parsed once: as many as there are endpoints, times the routes that are asked.
-    urls: Arc<Mutex<HashMap<String, reqwest::Url>>>,
 }
 
 impl std::fmt::Debug for Upstream {
@@ -69,12 +64,10 @@ impl std::fmt::Debug for Upstream {
     }
 }
 
-/// A request as it goes on; it can be sent again.
+/// A request to generate as it goes on; it can be sent again.
 #[derive(Debug, Clone)]
 pub(super) struct Passing {
-    pub(super) method: Method,
     pub(super) url: String,
-    pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
@@ -85,62 +78,40 @@ pub(super) struct Answer<S> {
     pub(super) body: S,
 }
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum NoAnswer {
-    #[error(transparent)]
-    Request(#[from] reqwest::Error),
-    #[error("its URL cannot be used: {0}")]
-    Url(String),
-    #[error("it says nothing since the machine woke up")]
-    Silent,
-}
-
 impl Upstream {
     /// A way to endpoints on which nothing has been asked.
     ///
     /// # Errors
-    /// No HTTP client can be made.
-    pub fn new(clocks: Clocks, patience: Patience) -> reqwest::Result<Self> {
-        // Endpoints are named by the configuration: neither a proxy of the environment nor an
-        // endpoint's redirect has a say.
-        let client = || {
-            reqwest::Client::builder()
-                .no_proxy()
-                .redirect(reqwest::redirect::Policy::none())
-                .tcp_nodelay(true)
-        };
+    /// The certificates that this machine trusts cannot be read.
+    pub fn new(clocks: Clocks, patience: Patience) -> io::Result<Self> {
         let wake = Wake::at(clocks());
         Ok(Self {
-            client: client().pool_idle_timeout(IDLE_MAX).build()?,
-            fresh: client().pool_max_idle_per_host(0).build()?,
+            http: Http::new()?,
             clocks,
             patience,
             wake: Arc::new(Mutex::new(wake)),
-            urls: Arc::default(),
         })
     }
 
-    /// The client for a request that begins now. Connections that were open while the machine slept
+    /// The connection for a request that begins now. Those that were open while the machine slept
     /// may lead nowhere: they are not used until the last of them is closed.
-    pub(super) fn client(&self) -> &reqwest::Client {
+    fn connection(&self) -> Connection {
         let now = (self.clocks)();
-        let mut wake = lock(&self.wake);
-        if wake.is_recent(now) {
-            &self.fresh
+        if lock(&self.wake).is_recent(now) {
+            Connection::Fresh
         } else {
-            &self.client
+            Connection::Kept
         }
     }
 
-    fn url(&self, text: &str) -> Result<reqwest::Url, NoAnswer> {
-        let mut urls = lock(&self.urls);
-        if let Some(url) = urls.get(text) {
-            return Ok(url.clone());
-        }
-        let url = reqwest::Url::parse(text).map_err(|error| NoAnswer::Url(error.to_string()))?;
-        urls.insert(text.to_owned(), url.clone());
-        Ok(url)
+    /// Asks for something that is answered within `limit`, and not by a model.
+    pub(super) async fn whole(
+        &self,
+        what: (Method, &str),
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), NoAnswer> {
+        self.http.whole(self.connection(), what, body, limit).await
     }
 
     /// Asks the endpoint; once more, if the machine slept meanwhile and the connection is dead.
@@ -164,20 +135,21 @@ impl Upstream {
 
     /// Up to the first bytes of the body: until then nothing was passed on.
     async fn ask_once(&self, passing: Passing, vigil: &mut Vigil) -> Result<Begun, NoAnswer> {
-        let request = self
-            .client()
-            .request(passing.method, self.url(&passing.url)?)
-            .headers(passing.headers)
-            .body(passing.body);
-        let response = self.alive(vigil, request.send()).await??;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let mut rest = response.bytes_stream().boxed();
-        let first = self.alive(vigil, rest.next()).await?.transpose()?;
+        let mut looks = Limit::new();
+        let what = (Method::POST, passing.url.as_str());
+        let sent = self.http.send(self.connection(), what, passing.body);
+        let (head, body) = self.alive(vigil, &mut looks, sent).await??.into_parts();
+        let mut rest = BodyDataStream::new(body);
+        let first = self.alive(vigil, &mut looks, rest.next()).await?;
+        let first = first
+            .transpose()
+            .map_err(|error| NoAnswer::Body(error.into()))?;
         Ok(Begun {
-            status,
-            headers,
+            status: head.status,
+            headers: head.headers,
             first,
             rest,
+            looks,
         })
     }
 
@@ -185,16 +157,17 @@ impl Upstream {
     async fn alive<T>(
         &self,
         vigil: &mut Vigil,
+        looks: &mut Limit,
         event: impl Future<Output = T>,
     ) -> Result<T, NoAnswer> {
         tokio::pin!(event);
         loop {
-            tokio::select! {
-                happened = &mut event => {
+            match looks.within(self.patience.look, &mut event).await {
+                Ok(happened) => {
                     vigil.heard((self.clocks)());
                     return Ok(happened);
                 }
-                () = tokio::time::sleep(self.patience.look) => {
+                Err(TooLong) => {
                     if vigil.look((self.clocks)()) == Sign::Dead {
                         return Err(NoAnswer::Silent);
                     }
@@ -211,20 +184,20 @@ impl Upstream {
     ) -> Answer<impl Stream<Item = io::Result<Bytes>> + Send + use<>> {
         let more = begun.first.is_some();
         let first = futures_util::stream::iter(begun.first.map(Ok));
-        let state = (self.clone(), begun.rest, vigil, more);
+        let state = (self.clone(), begun.rest, vigil, begun.looks, more);
         let rest = futures_util::stream::unfold(
             state,
-            |(upstream, mut rest, mut vigil, more)| async move {
+            |(upstream, mut rest, mut vigil, mut looks, more)| async move {
                 if !more {
                     return None;
                 }
-                let (item, more) = match upstream.alive(&mut vigil, rest.next()).await {
+                let (item, more) = match upstream.alive(&mut vigil, &mut looks, rest.next()).await {
                     Ok(None) => return None,
                     Ok(Some(Ok(bytes))) => (Ok(bytes), true),
                     Ok(Some(Err(error))) => (Err(io::Error::other(error)), false),
                     Err(error) => (Err(io::Error::other(error)), false),
                 };
-                Some((item, (upstream, rest, vigil, more)))
+                Some((item, (upstream, rest, vigil, looks, more)))
             },
         );
         Answer {
@@ -239,7 +212,8 @@ struct Begun {
     status: StatusCode,
     headers: HeaderMap,
     first: Option<Bytes>,
-    rest: futures_util::stream::BoxStream<'static, reqwest::Result<Bytes>>,
+    rest: BodyDataStream<Incoming>,
+    looks: Limit,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -42,7 +42,7 @@ pub(super) fn gateway(
     engine: &EngineHandle,
 ) -> Result<Parts, ServerError> {
     let upstream =
-        Upstream::new(Arc::new(read), Patience::default()).map_err(GatewayError::from)?;
+        Upstream::new(Arc::new(read), Patience::default()).map_err(GatewayError::Client)?;
     let (served, records) = mpsc::channel(SERVED);
     let (catalogue, known) = watch::channel(Arc::clone(&engine.view().borrow().catalogue));
     let settings = settings(&options.settings, &options.places.data_dir);

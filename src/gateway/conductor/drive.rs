@@ -8,12 +8,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
+use axum::http::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::state::{Conductor, State};
-use crate::core::dispatch::{Dispatcher, Listed, Order, Runner};
+use crate::core::dispatch::{Listed, Order, Runner};
 use crate::core::endpoint::EndpointName;
 use crate::core::failure::Failure;
 use crate::gateway::upstream::Upstream;
@@ -37,6 +39,7 @@ const LOAD_LIMIT: Duration = Duration::from_secs(330);
 const REFRESH: Duration = Duration::from_secs(1);
 /// A question about residency.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
+
 /// Works for the conductor for ever.
 pub(in crate::gateway) async fn drive(conductor: Arc<Conductor>, upstream: Upstream) {
     let mut jobs = JoinSet::new();
@@ -67,10 +70,8 @@ pub(in crate::gateway) async fn drive(conductor: Arc<Conductor>, upstream: Upstr
             remembered = now;
             conductor.remember().await;
         }
-        let due = conductor.deadline().map(|at| conductor.instant(at));
         let look_due = looked.filter(|_| is_active).map(|at| at + LOOK);
-        let publish_due = conductor.is_dirty().then_some(published + PUBLISH);
-        let wake = [due, look_due, publish_due].into_iter().flatten().min();
+        let (due, wake) = conductor.plan(look_due, published + PUBLISH);
         tokio::select! {
             () = conductor.work.notified() => {}
             _ = jobs.join_next(), if !jobs.is_empty() => {}
@@ -220,15 +221,13 @@ async fn without_message(
         return Err(Failure::gone());
     };
     let url = format!("{}/api/chat", seat.url.trim_end_matches('/'));
-    let asked = upstream.client().post(url).json(body).timeout(limit).send();
-    let answer = asked
-        .await
-        .map_err(|error| Failure::transport(&root_cause(&error)))?;
-    let status = answer.status();
-    let text = answer.text().await.unwrap_or_default();
-    if status.is_success() && serde_json::from_str::<ErrorBody>(&text).is_err() {
+    let body = Bytes::from(body.to_string());
+    let asked = upstream.whole((Method::POST, &url), body, limit).await;
+    let (status, text) = asked.map_err(|error| Failure::transport(&root_cause(&error)))?;
+    if status.is_success() && serde_json::from_slice::<ErrorBody>(&text).is_err() {
         return Ok(());
     }
+    let text = String::from_utf8_lossy(&text);
     Err(Failure::status(status.as_u16(), &text, None))
 }
 
@@ -240,14 +239,9 @@ async fn running(
 ) -> Option<Vec<Listed>> {
     let seat = conductor.seat(endpoint)?;
     let url = format!("{}/api/ps", seat.url.trim_end_matches('/'));
-    let answer = upstream
-        .client()
-        .get(url)
-        .timeout(ASK_LIMIT)
-        .send()
-        .await
-        .ok()?;
-    let running: Running = answer.json().await.ok()?;
+    let asked = upstream.whole((Method::GET, &url), Bytes::new(), ASK_LIMIT);
+    let (_, answer) = asked.await.ok()?;
+    let running: Running = serde_json::from_slice(&answer).ok()?;
     Some(running.models.iter().map(listed).collect())
 }
 
@@ -300,8 +294,16 @@ impl Conductor {
         })
     }
 
-    fn deadline(&self) -> Option<Duration> {
-        self.look(|state, _| state.gpus.iter().filter_map(Dispatcher::deadline).min())
+    /// When a dispatcher has something to do, and when the driver wakes by itself: for that, for a
+    /// look, or for a report of what is new. Whoever changes something that is due sooner wakes it.
+    fn plan(&self, look: Option<Instant>, report: Instant) -> (Option<Instant>, Option<Instant>) {
+        self.begin(|state| {
+            let due = state.deadline().map(|at| self.instant(at));
+            let report = state.is_dirty.then_some(report);
+            let wake = [due, look, report].into_iter().flatten().min();
+            state.wake = wake.map(|at| self.time_of(at));
+            (due, wake)
+        })
     }
 
     /// What an endpoint has in memory.

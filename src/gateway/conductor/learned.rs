@@ -132,7 +132,7 @@ impl Learned {
 
 impl Conductor {
     /// Writes what was learned, if anything was.
-    pub(super) async fn remember(&self) {
+    pub(in crate::gateway) async fn remember(&self) {
         let Some(path) = self.settings.learned.clone() else {
             return;
         };

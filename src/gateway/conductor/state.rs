@@ -99,6 +99,8 @@ pub(super) struct State {
     pub(super) active: Duration,
     /// The last look at what is resident.
     pub(super) looked: Option<Duration>,
+    /// When the driver wakes by itself.
+    pub(super) wake: Option<Duration>,
     /// The catalogue that `absent` is about.
     catalogue: Arc<Catalogue>,
     /// Something has changed since the last report.
@@ -140,6 +142,7 @@ impl Conductor {
             trouble: BTreeMap::new(),
             active: Duration::ZERO,
             looked: None,
+            wake: None,
             catalogue: Arc::default(),
             is_dirty: true,
             served: 0,
@@ -166,6 +169,11 @@ impl Conductor {
     /// The moment that `Conductor::now` will say so.
     pub(super) fn instant(&self, at: Duration) -> Instant {
         self.began + at
+    }
+
+    /// The time of such a moment.
+    pub(super) fn time_of(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.began)
     }
 
     /// Says where the gateway listens.
@@ -210,11 +218,14 @@ impl Conductor {
         let now = self.now();
         let result = change(&mut state, now);
         state.settle(now);
-        state.is_dirty = true;
+        let was_dirty = std::mem::replace(&mut state.is_dirty, true);
+        let is_work = !was_dirty || state.is_work();
         drop(state);
         self.changed
             .send_modify(|count| *count = count.wrapping_add(1));
-        self.work.notify_one();
+        if is_work {
+            self.work.notify_one();
+        }
         result
     }
 
@@ -229,6 +240,18 @@ impl Conductor {
 }
 
 impl State {
+    /// Whether the driver has to do something before it wakes by itself.
+    fn is_work(&self) -> bool {
+        let due = self.deadline();
+        let sooner = |due| self.wake.is_none_or(|wake| due < wake);
+        !self.orders.is_empty() || due.is_some_and(sooner)
+    }
+
+    /// The next moment in which a dispatcher has something to do.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.gpus.iter().filter_map(Dispatcher::deadline).min()
+    }
+
     /// Takes the dispatchers' orders until there are none.
     pub(super) fn settle(&mut self, now: Duration) {
         for index in 0..self.gpus.len() {
