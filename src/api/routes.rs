@@ -98,7 +98,16 @@ async fn command(State(face): State<Face>, body: Bytes) -> Response {
     }
 }
 
-async fn view(State(face): State<Face>) -> Response {
+#[derive(Deserialize)]
+struct ViewQuery {
+    #[serde(default)]
+    look: bool,
+}
+
+async fn view(State(face): State<Face>, Query(query): Query<ViewQuery>) -> Response {
+    if query.look {
+        (face.services.look)(()).await;
+    }
     let view = face.services.engine.view().borrow().clone();
     Json(&*view).into_response()
 }

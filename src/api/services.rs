@@ -38,6 +38,8 @@ pub struct Services {
     pub upgrade: Call<UpgradeRequest, Result<(), Refusal>>,
     /// How the last upgrade went.
     pub upgraded: Call<(), Result<UpgradeReport, Refusal>>,
+    /// Looks at the endpoints, two seconds at most.
+    pub look: Call<(), ()>,
     /// Draws a dashboard on an upgraded connection until either side ends it.
     pub attach: Call<Attached, ()>,
     /// Dashboards and watchers connected now.

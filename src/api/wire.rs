@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `POST /v1/command` | [`Request`] → [`Reply`], or an error status with a [`Refusal`] |
 //! | `GET /v1/alive` | → nothing: there is a server that answers |
-//! | `GET /v1/view` | → [`View`] |
+//! | `GET /v1/view` | → [`View`]; with `?look=true` after a look at the endpoints |
 //! | `GET /v1/watch` | → one [`View`] a line, at once and after every change |
 //! | `GET /v1/tasks?filter=JSON` | → [`Task`]s, newest first ([`TaskFilter`] as JSON) |
 //! | `GET /v1/tasks/ID` | → [`Task`] |

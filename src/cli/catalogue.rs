@@ -15,7 +15,7 @@ use crate::core::model::ModelName;
 
 fn view(context: &Context) -> Result<View, Report> {
     let client = client(context)?;
-    block_on(async { Ok(client.view().await?) })
+    block_on(async { Ok(client.fresh_view().await?) })
 }
 
 pub(super) fn endpoints(context: &mut Context, asked: &Endpoint) -> Result<(), Report> {

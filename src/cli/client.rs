@@ -158,6 +158,11 @@ impl Client {
         self.get("/v1/view").await
     }
 
+    /// The same after a look at its endpoints, which otherwise rest while there is no work.
+    pub async fn fresh_view(&self) -> Result<View, CallError> {
+        self.get("/v1/view?look=true").await
+    }
+
     /// The squad as it is and after every change.
     pub async fn watch(&self) -> Result<Watch, CallError> {
         let exchange = self

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::endpoint::EndpointName;
-use super::failure::{Failure, Scope};
+use super::failure::{Failure, FailureKind, Scope};
 use super::model::ModelName;
 use super::runners::BreakerState;
 
@@ -256,8 +256,12 @@ impl Breakers {
                 self.model(endpoint, model).undecided();
             }
             Scope::Model => {
-                // It said something: the endpoint is there.
-                self.endpoint(endpoint).succeeded(now);
+                // It said something: the endpoint is there. Silence may be anybody's.
+                if failure.kind == FailureKind::Stalled {
+                    self.endpoint(endpoint).undecided();
+                } else {
+                    self.endpoint(endpoint).succeeded(now);
+                }
                 self.model(endpoint, model).failed(&failure.why, draw, now);
             }
             Scope::Request | Scope::None => self.undecided(endpoint, model),

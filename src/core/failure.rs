@@ -21,6 +21,9 @@ pub struct Failure {
     pub scope: Scope,
     /// How long the endpoint asks to be left alone.
     pub retry_after: Option<Duration>,
+    /// Tokens of a prompt that was too long, where the endpoint counted them.
+    #[serde(default)]
+    pub prompt_tokens: Option<u64>,
 }
 
 /// What went wrong.
@@ -88,6 +91,8 @@ pub enum Remedy {
     RetrySame,
     /// A smaller context.
     SmallerContext,
+    /// A larger context.
+    LargerContext,
     /// Another endpoint with this model, else another model.
     OtherModel,
     /// The catalogue is out of date there.
@@ -131,6 +136,9 @@ const WORDS: &[(&str, FailureKind)] = &[
     ("has unexpectedly stopped", FailureKind::RunnerGone),
     ("no slots available", FailureKind::RunnerGone),
     ("token repeat limit", FailureKind::RepeatAbort),
+    // Of one request's own fields, and a 500 all the same.
+    ("must be of type", FailureKind::BadRequest),
+    ("cannot unmarshal", FailureKind::BadRequest),
 ];
 
 /// Longest text of a failure, characters.
@@ -145,6 +153,7 @@ impl Failure {
             why: line.chars().take(WHY_MAX).collect(),
             scope: kind.scope(),
             retry_after: None,
+            prompt_tokens: None,
         }
     }
 
@@ -157,10 +166,23 @@ impl Failure {
         } else {
             format!("{text} (status {status})")
         };
+        let too_long = kind == FailureKind::ContextExceeded;
         Self {
             retry_after,
+            prompt_tokens: too_long.then(|| counted(&text)).flatten(),
             ..Self::new(kind, &why)
         }
+    }
+
+    /// A model that runs on another host says nothing about the endpoint that passes it on, as long
+    /// as that answers.
+    #[must_use]
+    pub fn of_remote(mut self) -> Self {
+        let passed_on = matches!(self.kind, FailureKind::Server | FailureKind::Unauthorised);
+        if passed_on {
+            self.scope = Scope::Model;
+        }
+        self
     }
 
     /// No answer came, because of the connection.
@@ -242,6 +264,14 @@ impl Failure {
         matches!(self.kind, FailureKind::Empty | FailureKind::ThinkingOnly)
     }
 
+    /// What was asked is wrong or too long, whoever is asked.
+    pub fn is_of_the_request(&self) -> bool {
+        matches!(
+            self.kind,
+            FailureKind::BadRequest | FailureKind::ContextExceeded
+        )
+    }
+
     /// The model has to be loaded again.
     pub fn is_runner_gone(&self) -> bool {
         self.kind == FailureKind::RunnerGone
@@ -253,10 +283,11 @@ impl FailureKind {
     /// request says nothing about who was asked.
     pub fn scope(self) -> Scope {
         match self {
-            Self::Unreachable | Self::Cut | Self::Stalled | Self::Server | Self::Unauthorised => {
-                Scope::Endpoint
-            }
-            Self::RunnerGone
+            Self::Unreachable | Self::Cut | Self::Server => Scope::Endpoint,
+            // A key is asked for by the host of one model.
+            Self::Unauthorised
+            | Self::Stalled
+            | Self::RunnerGone
             | Self::OutOfMemory
             | Self::LoadFailed
             | Self::MidStream
@@ -288,7 +319,8 @@ impl FailureKind {
             Self::OutOfMemory => Remedy::SmallerContext,
             Self::ModelMissing => Remedy::AskCatalogue,
             Self::Saturated => Remedy::Wait,
-            Self::ContextExceeded | Self::BadRequest | Self::Gone => Remedy::Refuse,
+            Self::ContextExceeded => Remedy::LargerContext,
+            Self::BadRequest | Self::Gone => Remedy::Refuse,
         }
     }
 }
@@ -304,6 +336,14 @@ fn of_status(status: u16, text: &str) -> FailureKind {
         400..=499 => FailureKind::BadRequest,
         _ => FailureKind::Server,
     }
+}
+
+/// llama-server's `"n_prompt_tokens": 20009`, in JSON that may itself be quoted.
+fn counted(text: &str) -> Option<u64> {
+    let (_, rest) = text.split_once("n_prompt_tokens")?;
+    let digits = rest.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let end = digits.find(|c: char| !c.is_ascii_digit());
+    digits.get(..end.unwrap_or(digits.len()))?.parse().ok()
 }
 
 fn by_words(text: &str) -> Option<FailureKind> {
@@ -379,6 +419,24 @@ mod tests {
         assert_eq!(kind(429, ""), FailureKind::Saturated);
         let eof = "an error was encountered while running the model: unexpected EOF";
         assert_eq!(Failure::mid_stream(eof).kind, FailureKind::RunnerGone);
+    }
+
+    #[test]
+    fn a_wrong_field_is_the_requests_own_fault_whatever_the_status() {
+        let option = r#"{"error":"option \"temperature\" must be of type float32"}"#;
+        assert_eq!(kind(500, option), FailureKind::BadRequest);
+        let field = r#"{"error":"json: cannot unmarshal string into Go struct field X"}"#;
+        assert_eq!(kind(500, field), FailureKind::BadRequest);
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_says_how_long_it_is() {
+        let body = r#"{"error":"{\"error\":{\"code\":400,\"message\":\"request exceeds the available context size\",\"n_prompt_tokens\":20009,\"n_ctx\":16384,\"type\":\"exceed_context_size_error\"}}"}"#;
+        let failure = Failure::status(400, body, None);
+        assert_eq!(failure.kind, FailureKind::ContextExceeded);
+        assert_eq!(failure.prompt_tokens, Some(20_009));
+        let uncounted = Failure::status(400, "the prompt exceeds the context length", None);
+        assert_eq!(uncounted.prompt_tokens, None);
     }
 
     #[test]

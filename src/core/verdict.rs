@@ -22,6 +22,15 @@ pub fn message(why: &str) -> String {
     format!("{why} [{FINAL}]")
 }
 
+/// A refusal that is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// HTTP status.
+    pub status: u16,
+    /// Words that end the asking.
+    pub text: String,
+}
+
 /// The verdicts in force.
 #[derive(Debug, Clone, Default)]
 pub struct Verdicts {
@@ -32,19 +41,20 @@ pub struct Verdicts {
 struct Given {
     client: String,
     hash: u64,
-    text: String,
+    verdict: Verdict,
     until: Duration,
 }
 
 impl Verdicts {
     /// The verdict on the same request of the same client, while it is in force.
-    pub fn given(&self, client: &str, hash: u64, now: Duration) -> Option<String> {
+    pub fn given(&self, client: &str, hash: u64, now: Duration) -> Option<Verdict> {
         let same = |it: &&Given| it.hash == hash && it.client == client && it.until > now;
-        self.given.iter().rev().find(same).map(|it| it.text.clone())
+        let found = self.given.iter().rev().find(same);
+        found.map(|it| it.verdict.clone())
     }
 
     /// Remembers a verdict.
-    pub fn remember(&mut self, client: &str, hash: u64, text: &str, now: Duration) {
+    pub fn remember(&mut self, client: &str, hash: u64, verdict: Verdict, now: Duration) {
         self.given.retain(|it| it.until > now);
         if self.given.len() >= MOST {
             self.given.pop_front();
@@ -52,7 +62,7 @@ impl Verdicts {
         self.given.push_back(Given {
             client: client.to_owned(),
             hash,
-            text: text.to_owned(),
+            verdict,
             until: now + KEPT,
         });
     }
@@ -62,12 +72,19 @@ impl Verdicts {
 mod tests {
     use super::*;
 
+    fn no() -> Verdict {
+        Verdict {
+            status: 400,
+            text: message("no"),
+        }
+    }
+
     #[test]
     fn a_verdict_holds_for_the_same_request_of_the_same_client_and_then_lapses() {
         let mut verdicts = Verdicts::default();
         let second = Duration::from_secs(1);
-        verdicts.remember("a", 7, "no", second);
-        assert_eq!(verdicts.given("a", 7, second * 70).as_deref(), Some("no"));
+        verdicts.remember("a", 7, no(), second);
+        assert_eq!(verdicts.given("a", 7, second * 70), Some(no()));
         assert_eq!(verdicts.given("a", 7, second * 71), None);
         assert_eq!(verdicts.given("a", 8, second), None);
         assert_eq!(verdicts.given("b", 7, second), None);
@@ -77,7 +94,7 @@ mod tests {
     fn they_are_bounded() {
         let mut verdicts = Verdicts::default();
         for hash in 0..5_000 {
-            verdicts.remember("a", hash, "no", Duration::ZERO);
+            verdicts.remember("a", hash, no(), Duration::ZERO);
         }
         assert_eq!(verdicts.given.len(), MOST);
         assert!(verdicts.given("a", 4_999, Duration::ZERO).is_some());

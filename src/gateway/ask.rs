@@ -10,11 +10,22 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::ollama::wire::Message;
+/// Options of the runner: with another value the model would be loaded again.
+const RUNNER_OPTIONS: [&str; 6] = [
+    "num_batch",
+    "num_gpu",
+    "main_gpu",
+    "use_mmap",
+    "num_thread",
+    "draft_num_predict",
+];
+/// An image is some 768 tokens for the usual encoders: as many characters as that much text has.
+const IMAGE_CHARS: u64 = 768 * 4;
 
 /// The API a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +75,7 @@ pub(super) struct BadRequest {
 }
 
 impl BadRequest {
-    fn new(why: impl Into<String>) -> Self {
+    pub(super) fn new(why: impl Into<String>) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
             why: why.into(),
@@ -86,7 +97,7 @@ pub(super) struct Pins<'a> {
 }
 
 /// The members of a body, each as it was written.
-type Members = BTreeMap<String, Box<RawValue>>;
+pub(super) type Members = BTreeMap<String, Box<RawValue>>;
 
 /// A request to generate.
 #[derive(Debug, Clone)]
@@ -103,6 +114,8 @@ pub(super) struct Ask {
     pub(super) limit: Option<u32>,
     /// Whether the client itself asks to think.
     pub(super) think: Option<bool>,
+    /// How much, for models that know levels.
+    level: Option<String>,
     /// Hashes of the prompt's parts, each over all before it, with the characters so far.
     pub(super) prefixes: Vec<(u64, u64)>,
     /// Hash of all that decides the answer.
@@ -118,7 +131,7 @@ struct Written<'a> {
     model: &'a str,
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    think: Option<bool>,
+    think: Option<Value>,
     options: &'a Map<String, Value>,
     #[serde(flatten)]
     rest: &'a Members,
@@ -134,7 +147,7 @@ pub(super) enum Bare {
 impl Ask {
     /// Reads a body of Ollama's own API.
     pub(super) fn native(shape: Shape, body: &[u8]) -> Result<Self, BadRequest> {
-        let mut body: Members = parsed(body)?;
+        let mut body = members(body)?;
         let is_whole = body.remove("stream").is_some_and(|it| it.get() == "false");
         let delivery = if is_whole {
             Delivery::Whole
@@ -143,12 +156,8 @@ impl Ask {
         };
         let unloads = take::<Value>(&mut body, "keep_alive").is_some_and(|it| is_zero(&it));
         let parts = match shape {
-            Shape::Chat | Shape::OpenAi { .. } => messages(&body),
-            Shape::Generate => ["system", "prompt", "suffix"]
-                .iter()
-                .filter_map(|key| serde_json::from_str::<String>(body.get(*key)?.get()).ok())
-                .filter(|text| !text.is_empty())
-                .collect(),
+            Shape::Chat | Shape::OpenAi { .. } => messages(&body)?,
+            Shape::Generate => texts(&body)?,
         };
         let bare = parts
             .is_empty()
@@ -158,27 +167,22 @@ impl Ask {
 
     /// Reads a body of OpenAI's API and turns it into Ollama's own.
     pub(super) fn openai(body: &[u8]) -> Result<Self, BadRequest> {
-        let body: Map<String, Value> = parsed(body)?;
+        let body: Members = members(body)?;
         let options = body.get("stream_options");
-        let usage = options
-            .and_then(|it| it.get("include_usage"))
-            .and_then(Value::as_bool)
-            .unwrap_or(false);
-        let usage = if usage {
+        let options = options.and_then(|it| serde_json::from_str::<Value>(it.get()).ok());
+        let usage = options.and_then(|it| it.get("include_usage")?.as_bool());
+        let usage = if usage == Some(true) {
             Usage::Wanted
         } else {
             Usage::Unwanted
         };
-        let delivery = if body.get("stream").and_then(Value::as_bool) == Some(true) {
+        let delivery = if body.get("stream").is_some_and(|it| it.get() == "true") {
             Delivery::Streamed
         } else {
             Delivery::Whole
         };
-        let native: Members = super::openai::to_native(&body)?
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, to_raw_value(&value).ok()?)))
-            .collect();
-        let parts = messages(&native);
+        let native = super::openai::to_native(body)?;
+        let parts = messages(&native)?;
         if parts.is_empty() {
             return Err(BadRequest::new("[] is too short - 'messages'"));
         }
@@ -189,27 +193,24 @@ impl Ask {
         shape: Shape,
         delivery: Delivery,
         mut rest: Members,
-        parts: &[String],
+        parts: &[Part],
         bare: Option<Bare>,
     ) -> Result<Self, BadRequest> {
         let model = take::<String>(&mut rest, "model").filter(|model| !model.is_empty());
         let model = model.ok_or_else(|| BadRequest::new("model is required"))?;
-        let think = take::<Value>(&mut rest, "think")
-            .filter(|it| !it.is_null())
-            .map(|it| it != Value::Bool(false));
+        let think = take::<Value>(&mut rest, "think").filter(|it| !it.is_null());
+        let level = think.as_ref().and_then(Value::as_str).map(str::to_owned);
+        let think = think.map(|it| it != Value::Bool(false));
+        // With another value the model would be loaded again.
+        rest.remove("shift");
         let mut options: Map<String, Value> = take(&mut rest, "options").unwrap_or_default();
         options.remove("num_ctx");
-        // Runner options: another value would load the model again.
-        for name in ["num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"] {
+        for name in RUNNER_OPTIONS {
             options.remove(name);
         }
-        let limit = options
-            .remove("num_predict")
-            .and_then(|it| it.as_u64())
-            .filter(|tokens| *tokens > 0)
-            .map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
-        let hash = decides(&model, &options, &rest);
-        let (chars, prefixes) = prefixes(parts);
+        let limit = options.remove("num_predict").and_then(|it| tokens(&it));
+        let hash = decides((&model, &options, &rest), (think, &level, limit));
+        let (chars, prefixes) = prefixes(parts, rest.get("tools").map(|it| it.get()));
         Ok(Self {
             shape,
             delivery,
@@ -218,6 +219,7 @@ impl Ask {
             chars,
             limit,
             think,
+            level,
             prefixes,
             hash,
             options,
@@ -239,10 +241,15 @@ impl Ask {
             Some(tokens) => drop(options.insert("num_predict".into(), tokens.into())),
             None => drop(options.remove("num_predict")),
         }
+        let level = self.level.as_deref();
+        let think = pins.think.map(|thinks| match level {
+            Some(level) if thinks => level.into(),
+            Some(_) | None => thinks.into(),
+        });
         let written = Written {
             model: pins.model,
             stream: true,
-            think: pins.think,
+            think,
             options,
             rest: &self.rest,
         };
@@ -251,28 +258,46 @@ impl Ask {
 }
 
 /// Hash of all that decides the answer.
-fn decides(model: &str, options: &Map<String, Value>, rest: &Members) -> u64 {
+fn decides(
+    (model, options, rest): (&str, &Map<String, Value>, &Members),
+    own: impl std::hash::Hash,
+) -> u64 {
     let mut hasher = DefaultHasher::new();
     model.to_ascii_lowercase().hash(&mut hasher);
     options.hash(&mut hasher);
+    own.hash(&mut hasher);
     for (name, value) in rest {
         (name, value.get()).hash(&mut hasher);
     }
     hasher.finish()
 }
 
-/// An object.
-fn parsed<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, BadRequest> {
+/// A limit of tokens: Ollama cuts a fraction off, and takes what is negative for none.
+fn tokens(value: &Value) -> Option<u32> {
+    let whole = value.as_f64().filter(|tokens| *tokens >= 1.0)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a conversion of this kind saturates"
+    )]
+    let tokens = whole as u32;
+    Some(tokens)
+}
+
+/// The members of an object. As in Go, whose JSON Ollama reads, a name may be written in any case.
+fn members(body: &[u8]) -> Result<Members, BadRequest> {
     if body.is_empty() {
         return Err(BadRequest::new("missing request body"));
     }
-    serde_json::from_slice(body).map_err(|error| {
+    let read: Members = serde_json::from_slice(body).map_err(|error| {
         if error.is_data() {
             BadRequest::new("the body is not a JSON object")
         } else {
             BadRequest::new(error.to_string())
         }
-    })
+    })?;
+    let lower = |(name, value): (String, _)| (name.to_ascii_lowercase(), value);
+    Ok(read.into_iter().map(lower).collect())
 }
 
 /// Takes a member out; none where it is of another type.
@@ -289,28 +314,76 @@ fn is_zero(keep_alive: &Value) -> bool {
     }
 }
 
-/// Role and text of each message, as one text.
-fn messages(body: &Members) -> Vec<String> {
-    let list = body.get("messages").map(|list| list.get());
-    let list: Vec<&RawValue> = list
-        .and_then(|list| serde_json::from_str(list).ok())
-        .unwrap_or_default();
-    list.iter()
-        .map(|message| {
-            let read: Message = serde_json::from_str(message.get()).unwrap_or_default();
-            format!("{}\n{}\n", read.role, read.content)
-        })
-        .collect()
+/// A part of a prompt: its text, and characters that stand for what is no text.
+struct Part {
+    text: String,
+    beside: u64,
 }
 
-/// Characters of all parts, and the chain of their hashes.
-fn prefixes(parts: &[String]) -> (u64, Vec<(u64, u64)>) {
+/// What counts of a message.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Message<'a> {
+    role: Option<String>,
+    content: Option<String>,
+    images: Option<Vec<IgnoredAny>>,
+    #[serde(borrow)]
+    tool_calls: Option<&'a RawValue>,
+}
+
+/// Role and text of each message.
+fn messages(body: &Members) -> Result<Vec<Part>, BadRequest> {
+    let Some(list) = body.get("messages").filter(|it| it.get() != "null") else {
+        return Ok(Vec::new());
+    };
+    let list: Vec<&RawValue> = serde_json::from_str(list.get())
+        .map_err(|_reason| BadRequest::new("'messages' is no list"))?;
+    let part = |message: &&RawValue| {
+        // What is no message the endpoint refuses in its own words.
+        let read: Message<'_> = serde_json::from_str(message.get()).unwrap_or_default();
+        let (role, content) = (read.role.as_deref(), read.content.as_deref());
+        let calls = read.tool_calls.map_or("", RawValue::get);
+        let images = read.images.map_or(0, |images| images.len());
+        Part {
+            text: format!(
+                "{}\n{}\n{calls}",
+                role.unwrap_or_default(),
+                content.unwrap_or_default()
+            ),
+            beside: u64::try_from(images).unwrap_or(0) * IMAGE_CHARS,
+        }
+    };
+    Ok(list.iter().map(part).collect())
+}
+
+/// What `/api/generate` is asked.
+fn texts(body: &Members) -> Result<Vec<Part>, BadRequest> {
+    let mut texts = Vec::new();
+    for key in ["system", "prompt", "suffix"] {
+        let Some(value) = body.get(key).filter(|it| it.get() != "null") else {
+            continue;
+        };
+        let text: String = serde_json::from_str(value.get())
+            .map_err(|_reason| BadRequest::new(format!("'{key}' is no text")))?;
+        if !text.is_empty() {
+            texts.push(Part { text, beside: 0 });
+        }
+    }
+    Ok(texts)
+}
+
+/// Characters of all parts, and the chain of their hashes. Tools come before all messages.
+fn prefixes(parts: &[Part], tools: Option<&str>) -> (u64, Vec<(u64, u64)>) {
     let (mut chars, mut hasher) = (0, DefaultHasher::new());
+    if let Some(tools) = tools {
+        tools.hash(&mut hasher);
+        chars += u64::try_from(tools.len()).unwrap_or(u64::MAX);
+    }
     let chain = parts
         .iter()
         .map(|part| {
-            part.hash(&mut hasher);
-            chars += u64::try_from(part.chars().count()).unwrap_or(u64::MAX);
+            part.text.hash(&mut hasher);
+            chars += u64::try_from(part.text.chars().count()).unwrap_or(u64::MAX) + part.beside;
             (hasher.finish(), chars)
         })
         .collect();
@@ -383,6 +456,50 @@ mod tests {
     }
 
     #[test]
+    fn names_may_be_written_in_any_case_and_what_loads_again_is_dropped() {
+        let body = r#"{"Model":"m","Keep_Alive":0,"Messages":[{"content":"x"}],"shift":false,
+            "Options":{"draft_num_predict":1,"num_ctx":5,"num_predict":2.9}}"#;
+        let mut ask = Ask::native(Shape::Chat, body.as_bytes()).unwrap();
+        assert_eq!((ask.bare, ask.limit), (None, Some(2)));
+        assert_eq!(
+            written(&mut ask, &pins()),
+            json!({
+                "model": "coder:7b", "messages": [{"content": "x"}], "stream": true,
+                "think": false, "options": {"num_ctx": 16_384, "num_predict": 100},
+            })
+        );
+    }
+
+    #[test]
+    fn a_level_of_thinking_is_kept_where_the_model_thinks() {
+        let body = r#"{"model":"m","messages":[{"content":"x"}],"think":"high"}"#;
+        let mut ask = Ask::native(Shape::Chat, body.as_bytes()).unwrap();
+        assert_eq!(ask.think, Some(true));
+        let thinks = Pins {
+            think: Some(true),
+            ..pins()
+        };
+        assert_eq!(written(&mut ask, &thinks)["think"], "high");
+        assert_eq!(written(&mut ask, &pins())["think"], false);
+    }
+
+    #[test]
+    fn tools_calls_and_images_count() {
+        let chars = |body: Value| {
+            let text = body.to_string();
+            Ask::native(Shape::Chat, text.as_bytes()).unwrap().chars
+        };
+        let plain = chars(json!({"model": "m", "messages": [{"content": "x"}]}));
+        let with = |key: &str, value: Value| json!({"content": "x", key: value});
+        let image = chars(json!({"model": "m", "messages": [with("images", json!(["A"]))]}));
+        assert_eq!(image - plain, IMAGE_CHARS);
+        let called = chars(json!({"model": "m", "messages": [with("tool_calls", json!([1]))]}));
+        assert_eq!(called - plain, 3);
+        let tools = json!({"model": "m", "messages": [{"content": "x"}], "tools": ["t"]});
+        assert_eq!(chars(tools) - plain, 5);
+    }
+
+    #[test]
     fn an_empty_prompt_asks_for_a_load_or_an_unload() {
         let bare = |text: &str| {
             let ask = Ask::native(Shape::Generate, text.as_bytes()).unwrap();
@@ -429,6 +546,10 @@ mod tests {
         assert_eq!(why(""), "missing request body");
         assert_eq!(why("{}"), "model is required");
         assert_eq!(why("[1]"), "the body is not a JSON object");
+        assert_eq!(
+            why(r#"{"model":"m","messages":5}"#),
+            "'messages' is no list"
+        );
         assert_eq!(
             why("{\"a\":"),
             "EOF while parsing a value at line 1 column 5"

@@ -20,10 +20,22 @@ pub(super) fn version() -> Response {
 }
 
 /// `GET /api/tags`
-pub(super) fn tags(gateway: &Gateway, _caller: &Caller) -> Response {
+pub(super) fn tags(gateway: &Gateway, caller: &Caller) -> Response {
     let catalogue = gateway.catalogue();
-    let models = installed(&catalogue);
-    let models: Vec<&Model> = models.into_values().collect();
+    let own = installed(&catalogue);
+    // An agent keeps the model it was started with.
+    let names = virtual_models::names().filter(|_| caller.bond.is_none());
+    let meant: Vec<Model> = names
+        .filter_map(|name| {
+            let model = virtual_models::resolve(gateway, &name).ok()??;
+            let model = Model::clone(own.get(&model)?);
+            Some(Model {
+                name: ModelName::new(&name),
+                ..model
+            })
+        })
+        .collect();
+    let models: Vec<&Model> = meant.iter().chain(own.into_values()).collect();
     json_response(StatusCode::OK, &answers::tags(&models))
 }
 
@@ -61,14 +73,17 @@ pub(super) fn running(gateway: &Gateway) -> Response {
 }
 
 /// `POST /api/show`
-pub(super) fn show(gateway: &Gateway, body: &[u8]) -> Response {
+pub(super) fn show(gateway: &Gateway, caller: &Caller, body: &[u8]) -> Response {
     let asked: Value = serde_json::from_slice(body).unwrap_or_default();
     // litellm writes `name`, as Ollama did before 0.1.45.
     let name = asked.get("model").or_else(|| asked.get("name"));
     let Some(name) = name.and_then(Value::as_str).filter(|name| !name.is_empty()) else {
         return refusal(None, StatusCode::BAD_REQUEST, "model is required");
     };
-    let name = ModelName::new(name);
+    let name = match virtual_models::resolve(gateway, name) {
+        Ok(meant) if caller.bond.is_none() => meant.unwrap_or_else(|| ModelName::new(name)),
+        Ok(_) | Err(_) => ModelName::new(name),
+    };
     let catalogue = gateway.catalogue();
     let known = catalogue.endpoints.values().find_map(|it| it.model(&name));
     if let Some(model) = known {

@@ -52,11 +52,15 @@ pub(super) struct Course {
     record: Record,
     /// Endpoints that have failed it.
     avoid: BTreeSet<crate::core::endpoint::EndpointName>,
+    /// Failures that count: an endpoint that takes no connection, or is busy, has not been tried.
     failures: u32,
+    /// How often an endpoint was busy.
+    busy: u32,
+    /// How long it has waited for an endpoint that may be asked.
+    waited: Duration,
     /// The first failure that was not the model's own: an answer of nothing after it is no verdict
     /// on the model, which was not asked as often as it should.
     blame: Option<String>,
-    begun: Instant,
 }
 
 /// What a failed try leads to.
@@ -72,8 +76,9 @@ pub(super) async fn serve(gateway: Arc<Gateway>, caller: Caller, ask: Ask) -> Re
     if let Some(bare) = ask.bare {
         return reply::bare(ask.shape, &ask.model, bare);
     }
-    if let Some(why) = gateway.verdict_of(&caller.client, ask.hash) {
-        return reply::refusal(Some(ask.shape), StatusCode::BAD_GATEWAY, &why);
+    if let Some(verdict) = gateway.verdict_of(&caller.client, ask.hash) {
+        let status = StatusCode::from_u16(verdict.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        return reply::refusal(Some(ask.shape), status, &verdict.text);
     }
     let gone = caller.gone.clone();
     let course = Course::begin(gateway, caller, ask);
@@ -97,8 +102,9 @@ impl Course {
             record,
             avoid: BTreeSet::new(),
             failures: 0,
+            busy: 0,
+            waited: Duration::ZERO,
             blame: None,
-            begun: Instant::now(),
         }
     }
 
@@ -109,12 +115,10 @@ impl Course {
             let placed = match self.gateway.conductor.place(&self.request, &self.avoid) {
                 Placement::Go(placed) => placed,
                 Placement::Wait(pause, why) => {
-                    if self.begun.elapsed() >= self.gateway.settings.patience {
+                    if self.waited >= self.gateway.settings.patience {
                         return self.verdict(&why);
                     }
-                    self.record.trouble(&why);
-                    self.avoid.clear();
-                    self.gateway.conductor.changed_within(pause).await;
+                    self.wait(pause, &why).await;
                     continue;
                 }
                 Placement::Never(why) => return self.refused(&why),
@@ -126,6 +130,7 @@ impl Course {
             };
             let failure = match tried {
                 Ok(answer) => return self.answered(answer, ticket, &placed).await,
+                Err(failure) if placed.remote => failure.of_remote(),
                 Err(failure) => failure,
             };
             ticket.failed(&failure);
@@ -134,6 +139,15 @@ impl Course {
                 Onward::Over(response) => return response,
             }
         }
+    }
+
+    /// Waits until an endpoint may be asked, or something has changed.
+    async fn wait(&mut self, pause: Duration, why: &str) {
+        self.record.trouble(why);
+        self.avoid.clear();
+        let begun = Instant::now();
+        self.gateway.conductor.changed_within(pause).await;
+        self.waited += begun.elapsed();
     }
 
     /// Sends it and waits for the beginning of its answer.
@@ -242,20 +256,31 @@ impl Course {
             "a request failed before its first byte"
         );
         self.record.trouble(&failure.why);
-        self.failures += 1;
-        let remedy = failure.remedy();
-        match remedy {
-            Remedy::Refuse => return Onward::Over(self.verdict_now(&failure.why)),
+        if failure.remedy() == Remedy::AskCatalogue {
+            self.gateway.want_look();
+        }
+        match failure.remedy() {
+            Remedy::Refuse => return Onward::Over(self.final_word(failure)),
             Remedy::Wait => {
-                let pause = failure.retry_after.unwrap_or(Duration::from_secs(1));
-                return Onward::Again(pause);
+                self.busy += 1;
+                let conductor = &self.gateway.conductor;
+                conductor.rest(placed, failure.retry_after, self.busy);
+                // Elsewhere at once; here when it has rested.
+                return Onward::Again(Duration::ZERO);
+            }
+            Remedy::LargerContext => {
+                let counted = failure.prompt_tokens;
+                let conductor = &self.gateway.conductor;
+                if !conductor.too_long(&mut self.request, placed, counted) {
+                    return Onward::Over(self.final_word(failure));
+                }
             }
             Remedy::AskCatalogue | Remedy::OtherModel | Remedy::RetryElsewhere => {
                 self.avoid.insert(placed.runner.endpoint.clone());
             }
             Remedy::SmallerContext => {
                 if !self.request.shrink(placed) {
-                    return Onward::Over(self.verdict_now(&failure.why));
+                    return Onward::Over(self.final_word(failure));
                 }
             }
             Remedy::RetrySame => {}
@@ -263,40 +288,50 @@ impl Course {
         if !failure.is_of_the_model() {
             self.blame.get_or_insert_with(|| failure.why.clone());
         }
-        match self.gateway.conductor.retry(self.record.served.tries) {
+        self.failures += u32::from(!failure.is_unreachable());
+        match self.gateway.conductor.retry(self.failures) {
             Some(pause) => Onward::Again(pause),
             // An endpoint that takes no connection has not been tried: its breaker decides.
             None if failure.is_unreachable() => Onward::Again(Duration::from_secs(1)),
             None => {
                 let why = self.blame.take().unwrap_or_else(|| failure.why.clone());
-                Onward::Over(self.verdict_now(&why))
+                Onward::Over(self.verdict_now(StatusCode::BAD_GATEWAY, &why))
             }
         }
     }
 
     /// Refused for good, without a word of an endpoint.
     fn refused(self, why: &str) -> Response {
-        let text = self
-            .gateway
-            .remember(&self.caller.client, self.ask.hash, why);
+        let status = StatusCode::BAD_REQUEST;
+        let client = &self.caller.client;
+        let text = self.gateway.remember(client, self.ask.hash, (status, why));
         let why = why.to_owned();
         self.record.end(Outcome::Refused { why });
-        reply::refusal(Some(self.ask.shape), StatusCode::BAD_REQUEST, &text)
+        reply::refusal(Some(self.ask.shape), status, &text)
     }
 
     fn verdict(mut self, why: &str) -> Response {
-        let response = self.verdict_now(why);
+        let response = self.verdict_now(StatusCode::BAD_GATEWAY, why);
         drop(self);
         response
     }
 
+    /// The endpoint's refusal; a client of the web asks again after a 502, so its own mistake is a 400.
+    fn final_word(&mut self, failure: &Failure) -> Response {
+        let status = if failure.is_of_the_request() {
+            StatusCode::BAD_REQUEST
+        } else {
+            StatusCode::BAD_GATEWAY
+        };
+        self.verdict_now(status, &failure.why)
+    }
+
     /// Failed for good: the client is told so in words that make Aider stop asking.
-    fn verdict_now(&mut self, why: &str) -> Response {
-        let text = self
-            .gateway
-            .remember(&self.caller.client, self.ask.hash, why);
+    fn verdict_now(&mut self, status: StatusCode, why: &str) -> Response {
+        let client = &self.caller.client;
+        let text = self.gateway.remember(client, self.ask.hash, (status, why));
         self.record.conclude(Outcome::Failed { why: why.into() });
-        reply::refusal(Some(self.ask.shape), StatusCode::BAD_GATEWAY, &text)
+        reply::refusal(Some(self.ask.shape), status, &text)
     }
 }
 
@@ -381,13 +416,18 @@ async fn refusal_of(
     mut body: super::answer::Body,
 ) -> Failure {
     const MOST: usize = 64 << 10;
+    const WITHIN: Duration = Duration::from_secs(5);
     let mut text = Vec::new();
-    while let Some(Ok(bytes)) = body.next().await {
-        text.extend_from_slice(&bytes);
-        if text.len() > MOST {
-            break;
+    let reading = async {
+        while let Some(Ok(bytes)) = body.next().await {
+            text.extend_from_slice(&bytes);
+            if text.len() > MOST {
+                break;
+            }
         }
-    }
+    };
+    // The status alone says enough.
+    let _elapsed = tokio::time::timeout(WITHIN, reading).await;
     let retry_after = headers
         .get(header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok())

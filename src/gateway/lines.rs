@@ -16,6 +16,8 @@ pub(super) struct Piece {
     pub(super) text: String,
     pub(super) thought: Option<String>,
     pub(super) tool_calls: Option<Value>,
+    /// A list, where the client asked for it.
+    pub(super) logprobs: Option<Value>,
 }
 
 impl Piece {
@@ -29,11 +31,17 @@ impl Piece {
         if let Some(thought) = other.thought {
             self.thought.get_or_insert_default().push_str(&thought);
         }
-        match (&mut self.tool_calls, other.tool_calls) {
-            (Some(Value::Array(calls)), Some(Value::Array(more))) => calls.extend(more),
-            (calls @ None, more) => *calls = more,
-            (Some(_), _) => {}
-        }
+        append(&mut self.tool_calls, other.tool_calls);
+        append(&mut self.logprobs, other.logprobs);
+    }
+}
+
+/// One list after the other.
+fn append(list: &mut Option<Value>, more: Option<Value>) {
+    match (list, more) {
+        (Some(Value::Array(list)), Some(Value::Array(more))) => list.extend(more),
+        (list @ None, more) => *list = more,
+        (Some(_), _) => {}
     }
 }
 
@@ -81,6 +89,8 @@ struct Read {
     done_reason: Option<String>,
     #[serde(default)]
     error: Option<String>,
+    #[serde(default)]
+    logprobs: Option<Value>,
     #[serde(default)]
     total_duration: u64,
     #[serde(default)]
@@ -136,6 +146,7 @@ fn said(bytes: &[u8]) -> Said {
             .or(read.thinking)
             .filter(|it| !it.is_empty()),
         tool_calls: message.tool_calls.filter(|it| !it.is_null()),
+        logprobs: read.logprobs.filter(|it| !it.is_null()),
     };
     if !read.done {
         return Said::Piece(piece);

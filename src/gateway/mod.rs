@@ -23,6 +23,7 @@ mod grants;
 mod http;
 mod limit;
 mod lines;
+mod looks;
 mod openai;
 mod record;
 mod reply;
@@ -32,5 +33,5 @@ mod virtual_models;
 
 pub use conductor::{ConductorSettings, Gauge, Seat};
 pub use grants::Grants;
-pub use serve::{Gateway, GatewayError, GatewaySettings};
+pub use serve::{Accepted, Gateway, GatewayError, GatewaySettings};
 pub use upstream::{Clocks, Patience, Upstream};

@@ -71,6 +71,9 @@ impl Form {
 /// The last line with everything that came before it.
 fn native(shape: Shape, all: &Piece, last: &Line) -> Value {
     let mut value: Value = serde_json::from_slice(&last.bytes).unwrap_or_default();
+    if let Some(logprobs) = &all.logprobs {
+        value["logprobs"] = logprobs.clone();
+    }
     match shape {
         Shape::Generate => {
             value["response"] = all.text.clone().into();

@@ -5,13 +5,14 @@
 //! delete through the squad.
 
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::serve::ListenerExt as _;
 use tokio::sync::{mpsc, watch};
@@ -21,6 +22,7 @@ use super::ask::{Ask, BadRequest, Shape};
 use super::conductor::{self, Conductor};
 use super::course::{self, Caller};
 use super::grants::Grants;
+use super::looks::Looks;
 use super::record::{Outbox, Record};
 use super::reply::refusal;
 use super::upstream::Upstream;
@@ -33,7 +35,7 @@ use crate::core::runners::GatewayReport;
 use crate::core::served::{Outcome, Served};
 use crate::core::task::Category;
 use crate::core::traffic::Work;
-use crate::core::verdict::{self, Verdicts};
+use crate::core::verdict::{self, Verdict, Verdicts};
 use crate::core::{AgentSlot, Timestamp};
 
 /// Largest request taken, a prompt with whole files in it.
@@ -50,6 +52,16 @@ pub enum GatewayError {
     Client(#[source] io::Error),
 }
 
+/// Prepares a connection in a way that depends on the platform.
+#[derive(Clone)]
+pub struct Accepted(pub Arc<dyn Fn(BorrowedFd<'_>) + Send + Sync>);
+
+impl std::fmt::Debug for Accepted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Accepted")
+    }
+}
+
 /// What the gateway goes by.
 #[derive(Debug, Clone)]
 pub struct GatewaySettings {
@@ -57,6 +69,8 @@ pub struct GatewaySettings {
     pub conductor: conductor::ConductorSettings,
     /// A request waits this long at most for an endpoint that may be asked.
     pub patience: Duration,
+    /// Prepares each accepted connection.
+    pub accepted: Option<Accepted>,
     /// Key of clients that are no agents; none keeps them out.
     pub key: Option<String>,
     /// Model of those that name none of their own.
@@ -68,6 +82,7 @@ impl Default for GatewaySettings {
         Self {
             conductor: conductor::ConductorSettings::default(),
             patience: Duration::from_secs(1_800),
+            accepted: None,
             key: None,
             default_model: None,
         }
@@ -81,11 +96,12 @@ pub struct Gateway {
     pub(super) upstream: Upstream,
     pub(super) settings: GatewaySettings,
     pub(super) conductor: Arc<Conductor>,
-    catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub(super) catalogue: watch::Receiver<Arc<Catalogue>>,
     verdicts: Mutex<Verdicts>,
     preferred: Mutex<Vec<(Category, ModelName)>>,
     served: Outbox,
     next: AtomicU64,
+    pub(super) looks: Looks,
 }
 
 impl Gateway {
@@ -107,6 +123,7 @@ impl Gateway {
             preferred: Mutex::default(),
             served: Outbox::new(served),
             next: AtomicU64::new(1),
+            looks: Looks::default(),
         })
     }
 
@@ -118,6 +135,11 @@ impl Gateway {
     /// How many records found no reader in time.
     pub fn unrecorded(&self) -> Arc<AtomicU64> {
         self.served.missed()
+    }
+
+    /// How often a place was looked for so far, for requests new and waiting.
+    pub fn decisions(&self) -> u64 {
+        self.conductor.decisions()
     }
 
     /// What it says of endpoints and models; the latest counts.
@@ -173,10 +195,14 @@ impl Gateway {
     ) -> Result<(), GatewayError> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        let accepted = self.settings.accepted.clone();
         self.conductor.listens_at(format!("http://{address}"));
-        let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|stream| {
+        let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(move |stream| {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY was refused");
+            }
+            if let Some(Accepted(prepare)) = &accepted {
+                prepare(stream.as_fd());
             }
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&self));
@@ -204,16 +230,25 @@ impl Gateway {
     }
 
     /// The verdict that is still in force for the same request.
-    pub(super) fn verdict_of(&self, client: &str, hash: u64) -> Option<String> {
+    pub(super) fn verdict_of(&self, client: &str, hash: u64) -> Option<Verdict> {
         let now = self.conductor.now();
         lock(&self.verdicts).given(client, hash, now)
     }
 
     /// Remembers a verdict; gives its words.
-    pub(super) fn remember(&self, client: &str, hash: u64, why: &str) -> String {
+    pub(super) fn remember(
+        &self,
+        client: &str,
+        hash: u64,
+        (status, why): (StatusCode, &str),
+    ) -> String {
         let text = verdict::message(why);
+        let verdict = Verdict {
+            status: status.as_u16(),
+            text: text.clone(),
+        };
         let now = self.conductor.now();
-        lock(&self.verdicts).remember(client, hash, &text, now);
+        lock(&self.verdicts).remember(client, hash, verdict, now);
         text
     }
 
@@ -296,6 +331,11 @@ async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
         Shape::Chat | Shape::Generate => Ask::native(shape, &body),
         Shape::OpenAi { .. } => Ask::openai(&body),
     };
+    if let Ok(ask) = &ask
+        && !is_known(&gateway, &ModelName::new(&ask.model))
+    {
+        gateway.look_again().await;
+    }
     let ask = ask.and_then(|ask| named(&gateway, &caller, ask));
     match ask {
         Ok(ask) => course::serve(gateway, caller, ask).await,
@@ -305,7 +345,6 @@ async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
 
 /// The request with a model that is installed somewhere.
 fn named(gateway: &Gateway, caller: &Caller, mut ask: Ask) -> Result<Ask, BadRequest> {
-    let catalogue = gateway.catalogue();
     if caller.bond.is_none()
         && let Some(name) = virtual_models::resolve(gateway, &ask.model)?
     {
@@ -313,16 +352,12 @@ fn named(gateway: &Gateway, caller: &Caller, mut ask: Ask) -> Result<Ask, BadReq
         return Ok(ask);
     }
     let name = ModelName::new(&ask.model);
-    let is_known = catalogue
-        .endpoints
-        .values()
-        .any(|endpoint| endpoint.model(&name).is_some());
     // What an agent is bound to was installed when it was started: the endpoints have the say.
     let is_bound = caller
         .bond
         .as_ref()
         .is_some_and(|bond| bond.model.is_same(&name));
-    if is_known || is_bound {
+    if is_bound || is_known(gateway, &name) {
         return Ok(ask);
     }
     Err(BadRequest {
@@ -331,13 +366,22 @@ fn named(gateway: &Gateway, caller: &Caller, mut ask: Ask) -> Result<Ask, BadReq
     })
 }
 
+/// Whether the model is installed on any endpoint, as far as anybody has looked. Virtual ones are not
+/// looked for.
+fn is_known(gateway: &Gateway, name: &ModelName) -> bool {
+    let catalogue = gateway.catalogue();
+    let mut endpoints = catalogue.endpoints.values();
+    virtual_models::is_virtual(name.as_str())
+        || endpoints.any(|endpoint| endpoint.model(name).is_some())
+}
+
 /// Who asks, and the rest of the path.
 fn identify<'a>(
     gateway: &Gateway,
     path: &'a str,
     headers: &HeaderMap,
 ) -> Result<(Caller, &'a str), Box<Response>> {
-    let refused = |status, why: &str| Box::new(refusal(None, status, why));
+    let refused = |status, why: &str| Box::new(refusal(shape_of(path), status, why));
     if let Some((token, rest)) = split(path) {
         let Some(grant) = gateway.grants.get(token) else {
             let why = "this agent's token is not in force";
@@ -357,9 +401,7 @@ fn identify<'a>(
                    (gateway.key)";
         return Err(refused(StatusCode::NOT_FOUND, why));
     };
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let given = headers.get(header::AUTHORIZATION).and_then(bearer);
     if !given.is_some_and(|given| is_same(given, key)) {
         return Err(refused(
             StatusCode::UNAUTHORIZED,
@@ -374,6 +416,18 @@ fn identify<'a>(
         gone: CancellationToken::new(),
     };
     Ok((caller, path))
+}
+
+/// The shape of errors on a path whose caller is not known yet.
+fn shape_of(path: &str) -> Option<Shape> {
+    let usage = super::ask::Usage::Unwanted;
+    path.contains("/v1/").then_some(Shape::OpenAi { usage })
+}
+
+/// The key of `Bearer KEY`; the word may be written in any case.
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
 /// Compares without telling by its time how much is right.
@@ -396,6 +450,11 @@ fn split(path: &str) -> Option<(&str, &str)> {
 async fn look(gateway: &Gateway, caller: &Caller, path: &str, request: Request) -> Response {
     let method = request.method().clone();
     let is_read = matches!(method, Method::GET | Method::HEAD);
+    let is_list = matches!(path, "/api/tags" | "/v1/models" | "/api/ps");
+    // An agent is not kept waiting: it has its model.
+    if is_list && caller.bond.is_none() {
+        gateway.look_again().await;
+    }
     match path {
         "/" if is_read => "Ollama is running".into_response(),
         "/api/version" if is_read => catalogue::version(),
@@ -410,7 +469,7 @@ async fn look(gateway: &Gateway, caller: &Caller, path: &str, request: Request) 
                     "the request is too large",
                 );
             };
-            catalogue::show(gateway, &body)
+            catalogue::show(gateway, caller, &body)
         }
         "/" | "/api/version" | "/api/tags" | "/v1/models" | "/api/ps" | "/api/show" => {
             refusal(None, StatusCode::METHOD_NOT_ALLOWED, "method not allowed")

@@ -19,6 +19,11 @@ pub(super) fn names() -> impl Iterator<Item = String> {
         .map(|word| format!("{PREFIX}{word}"))
 }
 
+/// Whether a name is one of these.
+pub(super) fn is_virtual(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}
+
 /// The installed model that a virtual name stands for now; none for other names.
 pub(super) fn resolve(gateway: &Gateway, name: &str) -> Result<Option<ModelName>, BadRequest> {
     let Some(word) = name.strip_prefix(PREFIX) else {

@@ -43,7 +43,7 @@ pub use client::{ClientError, KeeperClient, KeeperEvent};
 pub use launch::{LaunchError, await_end, ensure_running, stop_running};
 pub use leftovers::sweep_orphans;
 pub use options::{KeeperOptions, KeeperPaths, SERVER_STOP_CODE};
-pub use platform::{boot_id, resident, time_since_boot};
+pub use platform::{boot_id, end_when_deaf, resident, time_since_boot};
 pub use process::{ExitReason, KeeperError, run};
 pub use protocol::{
     Controller, Delivery, JobExit, JobSignal, JobSpec, JobView, Limits, Origin, Output,

@@ -4,10 +4,11 @@
 //! a ring is an unlinked temporary file and orphans of a killed keeper are found by the sweep only.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal};
@@ -52,6 +53,20 @@ pub(super) fn memory_file() -> io::Result<OwnedFd> {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn memory_file() -> io::Result<OwnedFd> {
     Ok(tempfile::tempfile()?.into())
+}
+
+/// Lets the kernel end a TCP connection whose peer takes nothing of what it is sent for so long,
+/// once all buffers are full; one that reads slowly, but reads, is not meant.
+#[cfg(target_os = "linux")]
+pub fn end_when_deaf(socket: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
+    let millis = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(socket, millis)?)
+}
+
+/// Not available here: such a connection ends when its peer does.
+#[cfg(not(target_os = "linux"))]
+pub fn end_when_deaf(_socket: BorrowedFd<'_>, _limit: Duration) -> io::Result<()> {
+    Ok(())
 }
 
 /// From now on orphaned descendants become children of this process.
@@ -124,14 +139,14 @@ pub fn boot_id() -> Option<String> {
 }
 
 /// Time since the machine was started, asleep or awake.
-pub fn time_since_boot() -> std::time::Duration {
+pub fn time_since_boot() -> Duration {
     #[cfg(target_os = "linux")]
     let clock = rustix::time::ClockId::Boottime;
     // Unlike Linux's, this one goes on while the machine sleeps.
     #[cfg(not(target_os = "linux"))]
     let clock = rustix::time::ClockId::Monotonic;
     let now = rustix::time::clock_gettime(clock);
-    std::time::Duration::try_from(now).unwrap_or_default()
+    Duration::try_from(now).unwrap_or_default()
 }
 
 /// A process that cannot be confused with a later one of the same number.
@@ -155,7 +170,7 @@ impl ProcessHandle {
     }
 
     /// Waits until all of them have ended, or `patience` is over.
-    pub(super) fn await_ends(handles: &[Self], patience: std::time::Duration) {
+    pub(super) fn await_ends(handles: &[Self], patience: Duration) {
         use rustix::event::{PollFd, PollFlags, poll};
 
         let deadline = tokio::time::Instant::now() + patience;

@@ -381,6 +381,7 @@ impl Squad {
             Arc::clone(&self.workshop.settings),
             self.engine.clone(),
             Arc::clone(&self.fitting),
+            Arc::clone(&self.gateway),
             self.clients.subscribe(),
             self.stop.clone(),
         );
@@ -478,6 +479,13 @@ impl Squad {
                 move |()| {
                     let jobs = jobs.clone();
                     async move { upgrade::report(jobs.keeper()).await }
+                }
+            }),
+            look: call({
+                let gateway = Arc::clone(&self.gateway);
+                move |()| {
+                    let gateway = Arc::clone(&gateway);
+                    async move { gateway.look_again().await }
                 }
             }),
             attach: dashboards.attach(),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -14,9 +15,11 @@ use crate::core::served::Served;
 use crate::core::settings::Settings;
 use crate::engine::{EngineHandle, Input};
 use crate::gateway::{
-    ConductorSettings, Gateway, GatewayError, GatewaySettings, Gauge, Patience, Seat, Upstream,
+    Accepted, ConductorSettings, Gateway, GatewayError, GatewaySettings, Gauge, Patience, Seat,
+    Upstream,
 };
 
+use crate::keeper::end_when_deaf;
 use crate::telemetry::room;
 
 use super::clock::read;
@@ -26,6 +29,9 @@ use super::threads;
 
 /// Records of requests that have ended and were not written yet; more are lost and counted.
 const SERVED: usize = 1_024;
+/// A client that takes nothing of its answer for this long loses it: it holds a slot that others wait
+/// for.
+const DEAF: Duration = Duration::from_secs(60);
 
 /// The gateway and its ends towards the others.
 pub(super) struct Parts {
@@ -66,6 +72,11 @@ fn settings(settings: &Settings, data: &Path) -> GatewaySettings {
         patience: settings.medic.no_answer,
         key: settings.gateway.key.clone().filter(|key| !key.is_empty()),
         default_model: settings.models.default.as_deref().map(ModelName::new),
+        accepted: Some(Accepted(Arc::new(|socket| {
+            if let Err(error) = end_when_deaf(socket, DEAF) {
+                tracing::debug!(%error, "TCP_USER_TIMEOUT was refused");
+            }
+        }))),
     }
 }
 

@@ -6,10 +6,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::report::resident_context;
 use super::state::Conductor;
 use crate::core::context::{CharsPerToken, ContextPlan, need_of};
 use crate::core::dispatch::{Rates, Runner};
+use crate::core::endpoint::EndpointName;
 use crate::core::model::ModelName;
+use crate::core::runners::EndpointLoad;
 use crate::core::served::Served;
 use crate::core::stall::Stalls;
 use crate::core::vram::VramTable;
@@ -110,6 +113,17 @@ impl Learned {
             .loaded_with(Some(runner.context));
     }
 
+    /// What is in memory, or on its way there. A model that has left may come back with a smaller
+    /// context.
+    pub(super) fn resident(&mut self, loads: &BTreeMap<EndpointName, EndpointLoad>) {
+        for (name, of) in &mut self.models {
+            let mut everywhere = loads.values().filter_map(|it| it.models.get(name));
+            if everywhere.all(|load| resident_context(Some(load)).is_none()) {
+                of.context.loaded_with(None);
+            }
+        }
+    }
+
     /// An answer was whole.
     pub(super) fn observe(&mut self, runner: &Runner, served: &Served, chars: u64) {
         let of = self.of(&runner.model);
@@ -120,6 +134,11 @@ impl Learned {
         let tokens = served.output_tokens as f64;
         let before = of.output.unwrap_or(OUTPUT_PRIOR);
         of.output = Some(before + (tokens - before) * OUTPUT_WEIGHT);
+    }
+
+    /// A prompt of so many characters had so many tokens.
+    pub(super) fn counted(&mut self, model: &ModelName, chars: u64, tokens: u64) {
+        self.of(model).chars.observe(chars, tokens);
     }
 
     fn of(&mut self, model: &ModelName) -> &mut OfModel {

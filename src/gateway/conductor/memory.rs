@@ -152,6 +152,7 @@ impl State {
         let installed = catalogue.endpoints.get(endpoint);
         let room = seat.and_then(|seat| self.room(seat));
         let taken = self.taken_beside(endpoint, listed);
+        self.learned.resident(&loads);
         for it in listed {
             self.spills(endpoint, it, (room, taken), now);
             let model = installed.and_then(|endpoint| endpoint.model(&it.model));

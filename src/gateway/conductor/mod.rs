@@ -12,8 +12,10 @@
 mod drive;
 mod learned;
 mod memory;
+mod patience;
 mod place;
 mod report;
+mod rest;
 mod state;
 mod ticket;
 mod warmth;

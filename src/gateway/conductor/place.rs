@@ -18,7 +18,6 @@ use crate::core::model::{Capability, Model, ModelName};
 use crate::core::runners::EndpointLoad;
 use crate::core::task::Priority;
 use crate::core::vram::Shape;
-use crate::gateway::answer::Patience;
 use crate::gateway::ask::Ask;
 use crate::gateway::course::Caller;
 
@@ -65,6 +64,8 @@ pub(in crate::gateway) struct Placed {
     pub(in crate::gateway) work: Duration,
     /// GPU memory of the runner, bytes; 0 where that is unknown.
     pub(in crate::gateway) need: u64,
+    /// It runs on another host.
+    pub(in crate::gateway) remote: bool,
     /// Why here, in words.
     pub(in crate::gateway) why: String,
 }
@@ -166,6 +167,11 @@ impl Conductor {
         })
     }
 
+    /// How often a place was looked for.
+    pub(in crate::gateway) fn decisions(&self) -> u64 {
+        self.begin(|state| state.decisions)
+    }
+
     pub(super) fn seat(&self, endpoint: &EndpointName) -> Option<&Seat> {
         self.settings
             .seats
@@ -180,7 +186,11 @@ impl Conductor {
         avoid: &BTreeSet<EndpointName>,
     ) -> Placement {
         let catalogue = self.catalogue.borrow().clone();
-        self.change(|state, now| {
+        let now = self.now();
+        // Nothing follows from it for others: requests that wait for an endpoint must not wake each
+        // other by looking for one.
+        self.begin(|state| {
+            state.decisions += 1;
             state.forget_absent(&catalogue);
             let loads = state.loads(now);
             let sites = match self.sites((state, &loads), &catalogue, request) {
@@ -190,7 +200,7 @@ impl Conductor {
             let (open, blocked): (Vec<_>, Vec<_>) = sites
                 .into_iter()
                 .map(|site| {
-                    let may = state.breakers.may(&site.seat.name, &request.model, now);
+                    let may = state.may(&site.seat.name, &request.model, now);
                     (site, may)
                 })
                 .partition(|(_, may)| !matches!(may, Permission::No { .. }));
@@ -212,7 +222,7 @@ impl Conductor {
                     state.breakers.goes(&site.seat.name, &request.model, now);
                     Placement::Go(Box::new(placed(state, site, request, choice.to_string())))
                 }
-                None => waits(&blocked, now),
+                None => waits(state, &blocked, &request.model, now),
             }
         })
     }
@@ -312,23 +322,6 @@ impl Conductor {
             need: state.learned.vram.need(&seat.name, model, shape).size,
         })
     }
-
-    /// How long the endpoint may be silent with this request.
-    pub(in crate::gateway) fn patience(&self, placed: &Placed, request: &Request) -> Patience {
-        self.look(|state, _| {
-            let prefill = state.rates.prefill(&placed.runner, request.tokens);
-            Patience {
-                first: state.learned.stalls.first_token(prefill),
-                gap: state.learned.stalls.gap(),
-            }
-        })
-    }
-
-    /// The pause before another try; none when there have been enough.
-    pub(in crate::gateway) fn retry(&self, tries: u32) -> Option<Duration> {
-        let draw = getrandom::u32().unwrap_or_default();
-        self.change(|state, now| state.budget.retry(tries, draw, now))
-    }
 }
 
 /// The state, and what the dispatchers say of all endpoints.
@@ -390,6 +383,7 @@ fn placed(state: &State, site: &Site<'_>, request: &Request, why: String) -> Pla
         think: can_think.then_some(request.think),
         work: state.rates.work(&runner, size(state, request)),
         need: site.need,
+        remote: site.model.remote,
         why,
         runner,
     }
@@ -411,7 +405,12 @@ fn shape(seat: &Seat, slots: u16, context: u32) -> Shape {
     }
 }
 
-fn waits(blocked: &[(Site<'_>, Permission)], now: Duration) -> Placement {
+fn waits(
+    state: &State,
+    blocked: &[(Site<'_>, Permission)],
+    model: &ModelName,
+    now: Duration,
+) -> Placement {
     let soonest = blocked
         .iter()
         .filter_map(|(site, may)| match may {
@@ -421,10 +420,12 @@ fn waits(blocked: &[(Site<'_>, Permission)], now: Duration) -> Placement {
         .min_by_key(|(pause, _)| *pause);
     match soonest {
         Some((pause, seat)) => {
+            let rests = state.rests_until(&seat.name, model, now).is_some();
+            let how = if rests { "is busy" } else { "fails" };
+            let seconds = pause.as_secs() + 1;
             let why = format!(
-                "endpoint {} fails; it is tried again in {} s",
-                seat.name,
-                pause.as_secs() + 1
+                "endpoint {} {how}; it is tried again in {seconds} s",
+                seat.name
             );
             Placement::Wait(pause.clamp(Duration::from_millis(50), LOOK_AGAIN), why)
         }

@@ -92,6 +92,9 @@ impl State {
             self.absent
                 .insert((runner.endpoint.clone(), runner.model.clone()));
         }
+        if failure.kind == FailureKind::Stalled {
+            self.was_silent(runner);
+        }
         if failure.kind != FailureKind::Gone {
             let place = (&runner.endpoint, &runner.model);
             self.breakers.failed(place, failure, draw, now);

@@ -93,6 +93,10 @@ pub(super) struct State {
     pub(super) taken: BTreeMap<EndpointName, u64>,
     /// Models that an endpoint denies having, until the catalogue is new.
     pub(super) absent: BTreeSet<(EndpointName, ModelName)>,
+    /// Endpoints, or one model there, that are left alone until then.
+    pub(super) resting: BTreeMap<(EndpointName, Option<ModelName>), Duration>,
+    /// How often a runner was silent for too long, less the answers since.
+    pub(super) silences: BTreeMap<(EndpointName, ModelName), u32>,
     /// What is wrong with a runner, in words.
     pub(super) trouble: BTreeMap<(EndpointName, ModelName), String>,
     /// The last request, load or answer; the endpoints are looked at while there is some.
@@ -105,6 +109,8 @@ pub(super) struct State {
     catalogue: Arc<Catalogue>,
     /// Something has changed since the last report.
     pub(super) is_dirty: bool,
+    /// How often a place was looked for.
+    pub(super) decisions: u64,
     pub(super) served: u64,
     pub(super) output_tokens: u64,
     pub(super) next: u64,
@@ -139,12 +145,15 @@ impl Conductor {
             rooms: BTreeMap::new(),
             taken: BTreeMap::new(),
             absent: BTreeSet::new(),
+            resting: BTreeMap::new(),
+            silences: BTreeMap::new(),
             trouble: BTreeMap::new(),
             active: Duration::ZERO,
             looked: None,
             wake: None,
             catalogue: Arc::default(),
             is_dirty: true,
+            decisions: 0,
             served: 0,
             output_tokens: 0,
             next: 1,

@@ -156,6 +156,7 @@ impl Ticket {
             for gap in gaps {
                 state.learned.stalls.observe(gap);
             }
+            state.heard(&runner);
             state.served += 1;
             state.output_tokens += served.output_tokens;
             state.active = now;

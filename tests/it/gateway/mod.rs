@@ -5,4 +5,5 @@ mod faults;
 mod memory;
 mod proxy;
 mod sleep;
+mod waits;
 mod world;
