@@ -185,6 +185,19 @@ impl Failure {
         self
     }
 
+    /// A load that failed in words without a name here says something about its model only.
+    #[must_use]
+    pub fn of_load(self) -> Self {
+        match self.kind {
+            FailureKind::Server | FailureKind::BadRequest => Self {
+                kind: FailureKind::LoadFailed,
+                scope: FailureKind::LoadFailed.scope(),
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// No answer came, because of the connection.
     pub fn transport(why: &str) -> Self {
         let lost = [
@@ -427,6 +440,19 @@ mod tests {
         assert_eq!(kind(500, option), FailureKind::BadRequest);
         let field = r#"{"error":"json: cannot unmarshal string into Go struct field X"}"#;
         assert_eq!(kind(500, field), FailureKind::BadRequest);
+    }
+
+    #[test]
+    fn a_load_that_fails_closes_no_endpoint() {
+        let failure = Failure::status(500, "weights are broken", None);
+        assert_eq!(failure.scope, Scope::Endpoint);
+        let failure = failure.of_load();
+        assert_eq!(
+            (failure.kind, failure.scope),
+            (FailureKind::LoadFailed, Scope::Model)
+        );
+        let down = Failure::transport("connection refused").of_load();
+        assert_eq!(down.kind, FailureKind::Unreachable);
     }
 
     #[test]

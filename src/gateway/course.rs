@@ -192,6 +192,7 @@ impl Course {
 
     /// What is known of the request now that it is placed.
     fn note(&mut self, placed: &Placed, released: &Released) {
+        let waited = self.record.waited_us();
         let served = &mut self.record.served;
         served.endpoint = placed.runner.endpoint.clone();
         served.model = placed.runner.model.clone();
@@ -199,7 +200,8 @@ impl Course {
         served.context = placed.runner.context;
         served.epoch = released.epoch;
         if let Some(swap) = &released.swap {
-            served.load_us += swap.took_us;
+            // It may have begun before the request came.
+            served.load_us = (served.load_us + swap.took_us).min(waited);
             served.swap = Some(swap.clone());
         }
     }

@@ -5,7 +5,7 @@
 //! endpoint where it is expected to be complete first, queued until its model's turn comes, sent,
 //! and passed on chunk by chunk; what is seen on the way is learned from.
 //!
-//! - `serve`: routes and who may ask; `grants`: the tokens
+//! - `serve`: routes; `callers`: who may ask, and for what; `grants`: the tokens
 //! - `ask`, `openai`, `lines`, `reply`: the shapes of requests and answers
 //! - `course`: the life of one request; `answer`: its answer; `record`: what is kept of it
 //! - `upstream`, `http`: the way to the endpoints; `limit`: how long they may be silent
@@ -16,6 +16,7 @@
 
 mod answer;
 mod ask;
+mod callers;
 mod catalogue;
 mod conductor;
 mod course;

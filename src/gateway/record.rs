@@ -93,6 +93,11 @@ impl Record {
         record
     }
 
+    /// How long it has been here, microseconds.
+    pub(super) fn waited_us(&self) -> u64 {
+        micros(self.arrived.elapsed())
+    }
+
     /// It waits behind so many others.
     pub(super) fn queued(&self, ahead: u32) {
         self.phase(Phase::Queued(ahead));

@@ -199,7 +199,7 @@ impl ProcessHandle {
     }
 
     /// There is nothing to wait on here: the caller looks again.
-    pub(super) fn await_ends(_: &[Self], _: std::time::Duration) {}
+    pub(super) fn await_ends(_: &[Self], _: Duration) {}
 }
 
 /// A child that has ended and is no more.

@@ -110,7 +110,7 @@ async fn load(conductor: &Conductor, upstream: &Upstream, runner: &Runner) {
         "options": {"num_ctx": runner.context},
     });
     let result = without_message(conductor, upstream, runner, &body, LOAD_LIMIT).await;
-    match result {
+    match result.map_err(Failure::of_load) {
         Ok(()) => {
             let listed = running(conductor, upstream, &runner.endpoint).await;
             conductor.change(|state, now| {

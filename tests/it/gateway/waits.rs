@@ -66,6 +66,8 @@ async fn a_model_that_cannot_be_loaded_is_a_verdict_after_three_loads() {
         matches!(record.outcome, Outcome::Failed { .. }),
         "{record:?}"
     );
+    let report = world.gateway.report().borrow().clone();
+    assert_eq!(report.endpoints[&"e0".into()].breaker, BreakerState::Closed);
 }
 
 #[tokio::test]
