@@ -10,6 +10,7 @@ pub mod dispatch;
 pub mod output;
 
 pub mod report;
+mod request_log;
 pub mod start;
 pub mod taskfile;
 pub mod words;

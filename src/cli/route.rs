@@ -1,8 +1,6 @@
 //! `warpsquad route …`: what a recorded log of requests would have cost in another order of
 //! service, or with models chosen by another strategy.
 
-use std::io::Read as _;
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,6 +8,7 @@ use serde_json::{Value, json};
 use super::args::{Route, RouteReplay};
 use super::context::Context;
 use super::report::Report;
+use super::request_log::{Read, read};
 use super::words::{ORDERS, OrderOfService, order_of_service};
 use crate::core::dispatch::DispatchSettings;
 use crate::core::dispatch::simulation::{
@@ -17,7 +16,6 @@ use crate::core::dispatch::simulation::{
 };
 use crate::core::router;
 use crate::core::router::replay::{Capacity, History};
-use crate::core::served::Served;
 
 pub(super) fn run(context: &mut Context, asked: &Route) -> Result<(), Report> {
     match asked {
@@ -26,7 +24,7 @@ pub(super) fn run(context: &mut Context, asked: &Route) -> Result<(), Report> {
 }
 
 fn replay(context: &mut Context, options: &RouteReplay) -> Result<(), Report> {
-    let log = read(&options.log)?;
+    let Read { log, skipped } = read(&options.log)?;
     let replay = Replay::new(&log, options);
     let workload = &replay.workload;
     let rows: Vec<Row> = orders(options, &replay)
@@ -34,8 +32,13 @@ fn replay(context: &mut Context, options: &RouteReplay) -> Result<(), Report> {
         .map(|order| replay.row(order))
         .collect();
     if options.json {
-        context.out.json(&document(&log, workload, &rows));
+        let mut document = document(&log, workload, &rows);
+        document["skipped"] = skipped.into();
+        context.out.json(&document);
         return Ok(());
+    }
+    if let Some(text) = left_out(skipped) {
+        context.out.line(&text);
     }
     context.out.line(&head(&log, workload));
     let mut table = vec![columns()];
@@ -142,43 +145,6 @@ fn name(order: OrderOfService) -> String {
     }
 }
 
-fn read(path: &Path) -> Result<Log, Report> {
-    let text = if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(path)
-    };
-    let text = text.map_err(|error| {
-        Report::user(format!("{}: {error}", path.display()))
-            .hint("name a log of requests that the gateway has written, or - for standard input")
-    })?;
-    let log = parse(&text, &path.display().to_string())?;
-    if log.is_empty() {
-        let text = format!("{}: no request in it reached an endpoint", path.display());
-        return Err(Report::user(text).hint("replay a log of a time at which agents worked"));
-    }
-    Ok(log)
-}
-
-/// Every line is a request; the first that is not is an error with its place.
-fn parse(text: &str, file: &str) -> Result<Log, Report> {
-    let lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty());
-    let requests = lines.map(|(number, line)| {
-        serde_json::from_str::<Served>(line).map_err(|error| {
-            let text = format!(
-                "{file}:{}: this is no request of the gateway: {error}",
-                number + 1
-            );
-            Report::user(text).hint("each line is one JSON object as the gateway writes it")
-        })
-    });
-    Ok(Log::new(requests.collect::<Result<_, _>>()?))
-}
-
 fn head(log: &Log, workload: &Workload) -> String {
     let machines = workload.machines.iter().map(|machine| {
         let (slots, room) = (machine.slots, machine.room);
@@ -192,6 +158,17 @@ fn head(log: &Log, workload: &Workload) -> String {
         workload.models.len(),
         machines.join("; ")
     )
+}
+
+/// Lines that a killed server may have torn.
+fn left_out(lines: usize) -> Option<String> {
+    match lines {
+        0 => None,
+        1 => Some("1 line skipped: it is no request of the gateway".to_owned()),
+        lines => Some(format!(
+            "{lines} lines skipped: they are no requests of the gateway"
+        )),
+    }
 }
 
 fn columns() -> Vec<String> {
@@ -265,27 +242,15 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::request_log::parse;
 
     const LINE: &str = r#"{"id": 1, "at": 0, "client": "agent-1", "model": "m:7b",
         "endpoint": "gpu", "total_us": 5000000, "outcome": {"ended": "done"}}"#;
 
     #[test]
-    fn a_line_that_is_no_request_is_named_with_file_and_line() {
-        let text = format!("{}\n\n{{\"id\": 2}}\n", LINE.replace('\n', " "));
-        let error = parse(&text, "requests.jsonl").unwrap_err();
-        assert_eq!(error.kind.code(), 2);
-        let text = error.to_string();
-        assert!(
-            text.starts_with("error: requests.jsonl:3: this is no request"),
-            "{text}"
-        );
-        assert!(text.contains("hint: "), "{text}");
-    }
-
-    #[test]
     fn every_order_of_service_serves_the_whole_log() {
         let text = LINE.replace('\n', " ");
-        let log = parse(&text, "log").unwrap();
+        let Read { log, .. } = parse(text.as_bytes(), "log").unwrap();
         let options = RouteReplay {
             log: "log".into(),
             seed: 1,
@@ -310,5 +275,11 @@ mod tests {
         );
         assert!(order_of_service("quantum-0").is_err());
         assert!(order_of_service("fastest").unwrap_err().contains("collate"));
+    }
+    #[test]
+    fn lines_that_were_skipped_are_told_of() {
+        assert_eq!(left_out(0), None);
+        assert!(left_out(1).unwrap().starts_with("1 line "));
+        assert!(left_out(2).unwrap().starts_with("2 lines "));
     }
 }
