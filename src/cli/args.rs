@@ -562,7 +562,7 @@ pub struct RouteReplay {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub room: Option<u16>,
     /// What a load takes; else what the log shows for each model, or 15 s.
-    #[arg(long, value_name = "TIME", value_parser = words::duration)]
+    #[arg(long, value_name = "TIME", value_parser = words::some_time)]
     pub load: Option<Duration>,
     /// Print one JSON document instead of text.
     #[arg(long)]

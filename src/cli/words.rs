@@ -44,6 +44,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; for example 90s or 5m"))
 }
 
+/// A duration that is not zero.
+pub fn some_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time.is_zero() {
+        return Err("more than 0; for example 500ms or 15s".to_owned());
+    }
+    Ok(time)
+}
+
 /// `section.key=value`.
 pub fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -133,5 +142,13 @@ mod tests {
         assert_eq!(CATEGORIES, Category::ALL.map(Category::as_str));
         assert_eq!(STATES, TaskState::ALL.map(TaskState::as_str));
         assert!(value::<Mode>("think").is_none());
+    }
+
+    #[test]
+    fn some_time_is_not_none() {
+        assert_eq!(some_time("15s"), Ok(Duration::from_secs(15)));
+        for text in ["0s", "0ms"] {
+            assert!(some_time(text).unwrap_err().contains("more than 0"));
+        }
     }
 }

@@ -252,6 +252,7 @@ fn median(mut values: Vec<Duration>) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::dispatch::simulation::world::World;
     use crate::core::dispatch::simulation::{Strategy, run};
 
     /// A request of `client` at `at` s that waits `queue` s and is done after `total` s.
@@ -366,6 +367,30 @@ mod tests {
             (quantum.answers(), fifo.answers(), unpinned.answers()),
             (12, 12, 12)
         );
+    }
+
+    #[test]
+    fn loads_that_took_no_time_end_all_the_same() {
+        let free = r#"{"evicted": "b:latest", "took_us": 0}"#;
+        let each = |at: u64| {
+            let (client, model) = (format!("agent {at}"), ["a", "b"][(at % 2) as usize]);
+            served(&client, model, [at, 5 * at, 5 * at + 5], free)
+        };
+        let workload = Log::new((0..12).map(each).collect()).workload(Machines {
+            room: Some(1),
+            ..Machines::default()
+        });
+        for strategy in [
+            Strategy::UnpinnedFifo,
+            Strategy::Fifo,
+            Strategy::Collate,
+            Strategy::Quantum(4),
+        ] {
+            let mut world = World::new(&workload, strategy);
+            let steps = (0..10_000).take_while(|_| world.step()).count();
+            assert!(steps < 10_000, "{strategy:?} goes on without time passing");
+            assert_eq!(world.outcome().answers(), 12, "{strategy:?}");
+        }
     }
 
     #[test]

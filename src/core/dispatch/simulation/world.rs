@@ -11,6 +11,12 @@ use super::fifo::{Fifo, Pinning};
 use super::outcome::Outcome;
 use super::workload::{Machine, Since, Workload};
 
+/// The least that a load takes, whatever was measured. The dispatcher holds and serves in parts and
+/// multiples of a swap: with swaps of no time at all it would look again without time passing.
+const LOAD_LEAST: Duration = Duration::from_millis(1);
+/// The most: a year is a torn number.
+const LOAD_MOST: Duration = Duration::from_secs(365 * 86_400);
+
 /// Orders of service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
@@ -170,7 +176,7 @@ impl<'a> World<'a> {
             Event::Arrives { client, step } => self.arrive(client, step),
             Event::Ends(id) => self.end(id),
             Event::Loads { machine, model } => {
-                let took = self.workload.machines[machine].loads[model];
+                let took = load(&self.workload.machines[machine], model);
                 let (runner, now) = (self.runner(machine, model), self.now);
                 match &mut self.schedulers[machine] {
                     Scheduler::Dispatcher(gpu) => gpu.loaded(&runner, 1, took, now),
@@ -273,8 +279,9 @@ impl<'a> World<'a> {
             }
             Order::Load { runner, .. } => {
                 let model = self.model(&runner);
-                self.outcome.swapping += place.loads[model];
-                self.schedule(place.loads[model], Event::Loads { machine, model });
+                let took = load(place, model);
+                self.outcome.swapping += took;
+                self.schedule(took, Event::Loads { machine, model });
             }
             Order::Unload { runner } => {
                 let model = self.model(&runner);
@@ -287,7 +294,8 @@ impl<'a> World<'a> {
 
     fn schedule(&mut self, after: Duration, event: Event) {
         self.numbers += 1;
-        self.events.insert((self.now + after, self.numbers), event);
+        let at = self.now.saturating_add(after);
+        self.events.insert((at, self.numbers), event);
     }
 
     fn runner(&self, machine: usize, model: usize) -> Runner {
@@ -318,11 +326,16 @@ fn scheduler(machine: &Machine, strategy: Strategy) -> Scheduler {
     }
 }
 
+/// What loading a model takes.
+fn load(machine: &Machine, model: usize) -> Duration {
+    machine.loads[model].clamp(LOAD_LEAST, LOAD_MOST)
+}
+
 fn dispatcher(machine: &Machine, quantum: u32) -> Scheduler {
-    let load = machine.loads.iter().max().copied().unwrap_or_default();
+    let loads = (0..machine.loads.len()).map(|model| load(machine, model));
     let settings = DispatchSettings {
         quantum,
-        swap: load + machine.unload,
+        swap: loads.max().unwrap_or(LOAD_LEAST) + machine.unload,
         ..DispatchSettings::default()
     };
     let place = (
