@@ -6,6 +6,8 @@
 //! Invariant: pure data; fields are only ever added, with a default, so that old logs stay
 //! readable.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::EndpointName;
@@ -13,6 +15,9 @@ use super::ids::{AgentSlot, TaskId};
 use super::model::ModelName;
 use super::task::{Category, Priority};
 use super::time::Timestamp;
+
+/// A wait inside the endpoint that means "no slot was free"; below it is noise of its scheduler.
+const SLOT_WAIT: Duration = Duration::from_millis(200);
 
 /// A request that has ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,6 +110,30 @@ pub struct Served {
     pub outcome: Outcome,
 }
 
+impl Served {
+    /// Waiting inside the endpoint because it had no slot free, although one was thought to be.
+    pub fn slot_wait(&self) -> Duration {
+        let wait = Duration::from_micros(self.slot_wait_us);
+        if wait >= SLOT_WAIT {
+            wait
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// From arrival until it was served, wherever it waited.
+    pub fn waited(&self) -> Duration {
+        let queued = Duration::from_micros(self.queue_us);
+        let total = Duration::from_micros(self.total_us);
+        (queued + self.slot_wait()).min(total.max(queued))
+    }
+
+    /// From then to its end.
+    pub fn service(&self) -> Duration {
+        Duration::from_micros(self.total_us).saturating_sub(self.waited())
+    }
+}
+
 /// A swap made for a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swap {
@@ -145,5 +174,34 @@ impl Outcome {
     /// Whether the client got a whole answer.
     pub fn is_answered(&self) -> bool {
         matches!(self, Self::Done | Self::Length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn served(queue_ms: u64, slot_wait_ms: u64, total_ms: u64) -> Served {
+        let mut served: Served = serde_json::from_value(serde_json::json!({
+            "id": 1, "at": 0, "client": "agent-1", "model": "m:1b", "endpoint": "e",
+            "total_us": total_ms * 1_000, "outcome": {"ended": "done"},
+        }))
+        .unwrap();
+        served.queue_us = queue_ms * 1_000;
+        served.slot_wait_us = slot_wait_ms * 1_000;
+        served
+    }
+
+    #[test]
+    fn a_wait_for_a_slot_inside_the_endpoint_is_no_service() {
+        let times = |served: Served| {
+            let (waited, service) = (served.waited(), served.service());
+            (waited.as_millis(), service.as_millis())
+        };
+        assert_eq!(times(served(100, 3_000, 10_000)), (3_100, 6_900));
+        // What its scheduler takes is.
+        assert_eq!(times(served(100, 20, 10_000)), (100, 9_900));
+        // Figures of the endpoint that exceed what was seen from outside.
+        assert_eq!(times(served(100, 60_000, 10_000)), (10_000, 0));
     }
 }

@@ -13,6 +13,7 @@
 
 mod clairvoyant;
 mod fifo;
+mod machines;
 mod outcome;
 mod replay;
 mod workload;

@@ -7,13 +7,9 @@ use crate::core::endpoint::EndpointName;
 use crate::core::model::ModelName;
 use crate::core::served::{Outcome as Ending, Served};
 
+use super::machines::{Lived, Seen, any_load, lives};
 use super::outcome::Outcome;
 use super::workload::{Machine, Script, Since, Step, Workload};
-
-/// Arrivals are logged in whole milliseconds: what overlaps by less has not overlapped.
-const ROUNDING: Duration = Duration::from_millis(2);
-/// A load, where the log has none: 10 to 30 s are typical.
-const LOAD: Duration = Duration::from_secs(15);
 
 /// What a log does not tell of its machines; without it, it is inferred.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,21 +52,19 @@ impl Log {
 
     /// What it has cost.
     pub fn recorded(&self) -> Outcome {
-        let clients = self.clients();
+        let by_client = self.by_client();
+        let served = by_client.values().map(|requests| requests.len() as u64);
         let mut outcome = Outcome {
-            served: vec![0; clients.len()],
+            served: served.collect(),
+            waits: self.requests.iter().map(Served::waited).collect(),
             ..Outcome::default()
         };
         let mut loads = BTreeSet::new();
-        for served in &self.requests {
-            outcome.waits.push(micros(served.queue_us));
-            if let Some(client) = clients.iter().position(|client| *client == served.client) {
-                outcome.served[client] += 1;
-            }
+        for Lived { life, served } in lives(&self.requests) {
             let end = self.arrival(served) + micros(served.total_us);
             outcome.makespan = outcome.makespan.max(end);
-            // All that waited for a load tell of it.
-            let is_new = loads.insert((&served.endpoint, &served.model, served.epoch));
+            // All that waited for a load tell of it, and each server counts its own.
+            let is_new = loads.insert((life, &served.endpoint, &served.model, served.epoch));
             if let Some(swap) = served.swap.as_ref().filter(|_| is_new) {
                 outcome.swaps += u64::from(swap.evicted.is_some());
                 outcome.swapping += micros(swap.took_us);
@@ -92,34 +86,47 @@ impl Log {
 
     /// Other requests for a simulation of the machines of this log.
     pub fn workload_of(&self, other: &Self, known: Machines) -> Workload {
-        let endpoints: Vec<EndpointName> = distinct(&self.requests, |it| it.endpoint.clone());
         let models: Vec<ModelName> = distinct(&self.requests, |it| it.model.clone());
-        let services: Duration = other.requests.iter().map(service).sum();
-        let count = u32::try_from(other.requests.len())
-            .unwrap_or(u32::MAX)
-            .max(1);
-        let machines = endpoints.iter().map(|endpoint| Machine {
-            endpoint: endpoint.clone(),
-            slots: known.slots.unwrap_or_else(|| self.at_once(endpoint)).max(1),
-            room: known.room.unwrap_or_else(|| self.together(endpoint)).max(1),
-            loads: models
-                .iter()
-                .map(|model| known.load.unwrap_or_else(|| self.load(endpoint, model)))
-                .collect(),
-            // A recorded swap is told as one time; all of it is in the load.
-            unload: Duration::ZERO,
+        let seen = Seen::by_endpoint(&self.requests);
+        let endpoints: Vec<&EndpointName> = seen.keys().copied().collect();
+        let any_load = any_load(&self.requests);
+        let machines = seen.iter().map(|(endpoint, seen)| {
+            let loads = seen.loads();
+            let load = |model| loads.get(model).copied().unwrap_or(any_load);
+            Machine {
+                endpoint: (*endpoint).clone(),
+                slots: known.slots.unwrap_or_else(|| seen.at_once()).max(1),
+                room: known.room.unwrap_or_else(|| seen.together()).max(1),
+                loads: models
+                    .iter()
+                    .map(|model| known.load.unwrap_or_else(|| load(model)))
+                    .collect(),
+                // A recorded swap is told as one time; all of it is in the load.
+                unload: Duration::ZERO,
+            }
         });
         Workload {
             machines: machines.collect(),
             scripts: other.scripts(&endpoints, &models),
+            predicted: other.mean_service(),
             models,
-            predicted: services / count,
             until: None,
         }
     }
 
-    fn clients(&self) -> Vec<String> {
-        distinct(&self.requests, |it| it.client.clone())
+    fn mean_service(&self) -> Duration {
+        let count = u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
+        let services = self.requests.iter().map(Served::service);
+        services.fold(Duration::ZERO, Duration::saturating_add) / count.max(1)
+    }
+
+    /// The requests of each client, in the order of their arrival.
+    fn by_client(&self) -> BTreeMap<&str, Vec<&Served>> {
+        let mut all: BTreeMap<&str, Vec<&Served>> = BTreeMap::new();
+        for served in &self.requests {
+            all.entry(&served.client).or_default().push(served);
+        }
+        all
     }
 
     /// Since the first arrival.
@@ -128,27 +135,24 @@ impl Log {
         served.at.since(first)
     }
 
-    fn scripts(&self, endpoints: &[EndpointName], models: &[ModelName]) -> Vec<Script> {
-        let clients = self.clients();
-        let scripts = clients.into_iter().map(|client| {
+    fn scripts(&self, endpoints: &[&EndpointName], models: &[ModelName]) -> Vec<Script> {
+        let scripts = self.by_client().into_iter().map(|(client, requests)| {
             let mut before: Option<&Served> = None;
-            let requests = self
-                .requests
-                .iter()
-                .filter(|served| served.client == client);
-            let steps = requests.map(|served| {
+            let steps = requests.into_iter().map(|served| {
                 let (gap, since) = self.gap(before.replace(served), served);
                 Step {
                     gap,
                     since,
-                    machine: place(endpoints, &served.endpoint),
+                    machine: place(endpoints, &&served.endpoint),
                     model: place(models, &served.model),
-                    service: service(served),
+                    service: served.service(),
                     priority: served.priority,
                 }
             });
-            let steps = steps.collect();
-            Script { client, steps }
+            Script {
+                client: client.to_owned(),
+                steps: steps.collect(),
+            }
         });
         scripts.collect()
     }
@@ -165,70 +169,6 @@ impl Log {
             None => (arrival.saturating_sub(came), Since::Arrival),
         }
     }
-
-    /// The most requests that one model was seen to serve at a time.
-    fn at_once(&self, endpoint: &EndpointName) -> u16 {
-        let mut changes: BTreeMap<&ModelName, Vec<(Duration, i32)>> = BTreeMap::new();
-        for served in self
-            .requests
-            .iter()
-            .filter(|served| served.endpoint == *endpoint)
-        {
-            let came = self.arrival(served);
-            let (begin, end) = (
-                came + micros(served.queue_us),
-                came + micros(served.total_us),
-            );
-            let end = end.saturating_sub(ROUNDING);
-            if begin < end {
-                let changes = changes.entry(&served.model).or_default();
-                changes.extend([(begin, 1), (end, -1)]);
-            }
-        }
-        let most = changes.into_values().map(|mut changes| {
-            // An end at the moment of a beginning makes room for it.
-            changes.sort_unstable();
-            let counts = changes.iter().scan(0, |count, (_, change)| {
-                *count += change;
-                Some(*count)
-            });
-            counts.max().unwrap_or(0)
-        });
-        u16::try_from(most.max().unwrap_or(1)).unwrap_or(u16::MAX)
-    }
-
-    /// The most models that were seen in memory together.
-    fn together(&self, endpoint: &EndpointName) -> u16 {
-        let mut loaded = BTreeSet::new();
-        let mut most = 1;
-        let here = self
-            .requests
-            .iter()
-            .filter(|served| served.endpoint == *endpoint);
-        let mut here: Vec<&Served> = here.collect();
-        here.sort_by_key(|served| self.arrival(served) + micros(served.queue_us));
-        for served in here {
-            if let Some(evicted) = served.swap.as_ref().and_then(|swap| swap.evicted.as_ref()) {
-                loaded.remove(evicted);
-            }
-            loaded.insert(&served.model);
-            most = most.max(loaded.len());
-        }
-        u16::try_from(most).unwrap_or(u16::MAX)
-    }
-
-    /// The median of the loads seen of a model there, else of all.
-    fn load(&self, endpoint: &EndpointName, model: &ModelName) -> Duration {
-        let here = |served: &&Served| served.endpoint == *endpoint && served.model == *model;
-        let took = |served: &Served| served.swap.as_ref().map(|swap| micros(swap.took_us));
-        let own = median(self.requests.iter().filter(here).filter_map(took).collect());
-        own.or_else(|| median(self.requests.iter().filter_map(took).collect()))
-            .unwrap_or(LOAD)
-    }
-}
-
-fn service(served: &Served) -> Duration {
-    micros(served.total_us.saturating_sub(served.queue_us))
 }
 
 fn micros(micros: u64) -> Duration {
@@ -244,11 +184,6 @@ fn place<T: PartialEq>(all: &[T], wanted: &T) -> usize {
     all.iter().position(|one| one == wanted).unwrap_or_default()
 }
 
-fn median(mut values: Vec<Duration>) -> Option<Duration> {
-    values.sort_unstable();
-    values.get(values.len().checked_sub(1)? / 2).copied()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,7 +193,7 @@ mod tests {
     /// A request of `client` at `at` s that waits `queue` s and is done after `total` s.
     fn served(client: &str, model: &str, [at, queue, total]: [u64; 3], swap: &str) -> Served {
         let text = format!(
-            r#"{{"id": 1, "at": {}, "client": "{client}", "model": "{model}:latest", "endpoint": "gpu",
+            r#"{{"id": {at}, "at": {}, "client": "{client}", "model": "{model}:latest", "endpoint": "gpu",
                 "queue_us": {}, "total_us": {}, "swap": {swap}, "epoch": {at},
                 "outcome": {{"ended": "done"}}}}"#,
             at * 1000,
@@ -399,6 +334,34 @@ mod tests {
         second.queue_us -= 900;
         let log = Log::new(vec![served("x", "a", [0, 0, 10], "null"), second]);
         assert_eq!(log.workload(Machines::default()).machines[0].slots, 1);
+    }
+
+    #[test]
+    fn whoever_waited_inside_the_endpoint_was_served_after_that() {
+        let mut probe = served("y", "a", [1, 0, 19], "null");
+        probe.slot_wait_us = 9_000_000;
+        let log = Log::new(vec![served("x", "a", [0, 0, 10], "null"), probe]);
+        let workload = log.workload(Machines::default());
+        assert_eq!(workload.machines[0].slots, 1, "a probe is no slot");
+        let service = workload.scripts[1].steps[0].service;
+        assert_eq!(service, Duration::from_secs(10));
+        assert_eq!(log.recorded().wait(1.0), Duration::from_secs(9));
+    }
+
+    #[test]
+    fn each_server_counts_its_own_loads() {
+        let lives = [(1, 100), (2, 120), (1, 200), (2, 220)];
+        let requests = lives.map(|(id, at)| {
+            let mut served = served("x", "a", [at, 12, 15], SWAPPED);
+            (served.id, served.epoch) = (id, 1);
+            served
+        });
+        let outcome = Log::new(requests.to_vec()).recorded();
+        // One in each life; the second request of a life tells of the same.
+        assert_eq!(
+            (outcome.swaps, outcome.swapping),
+            (2, Duration::from_secs(24))
+        );
     }
 
     #[test]
