@@ -247,11 +247,8 @@ mod tests {
     const LINE: &str = r#"{"id": 1, "at": 0, "client": "agent-1", "model": "m:7b",
         "endpoint": "gpu", "total_us": 5000000, "outcome": {"ended": "done"}}"#;
 
-    #[test]
-    fn every_order_of_service_serves_the_whole_log() {
-        let text = LINE.replace('\n', " ");
-        let Read { log, .. } = parse(text.as_bytes(), "log").unwrap();
-        let options = RouteReplay {
+    fn options() -> RouteReplay {
+        RouteReplay {
             log: "log".into(),
             seed: 1,
             strategy: Vec::new(),
@@ -259,7 +256,14 @@ mod tests {
             room: None,
             load: None,
             json: false,
-        };
+        }
+    }
+
+    #[test]
+    fn every_order_of_service_serves_the_whole_log() {
+        let text = LINE.replace('\n', " ");
+        let Read { log, .. } = parse(text.as_bytes(), "log").unwrap();
+        let options = options();
         let replay = Replay::new(&log, &options);
         for word in ORDERS.iter().chain(&router::Strategy::WORDS) {
             let row = replay.row(order_of_service(word).unwrap());
@@ -276,6 +280,52 @@ mod tests {
         assert!(order_of_service("quantum-0").is_err());
         assert!(order_of_service("fastest").unwrap_err().contains("collate"));
     }
+    /// Two attempts at two models; `field` is absurd in the first.
+    fn absurd(field: &str, number: u64) -> Log {
+        let each = |id: u64, model: &str| {
+            json!({
+                "id": id, "at": id, "client": "agent-1", "task": id, "attempt": 1,
+                "model": model, "endpoint": "gpu", "queue_us": 1_000, "total_us": 5_000_000,
+                "prompt_tokens": 1_000, "output_tokens": 100, "prefill_us": 100_000,
+                "decode_us": 1_000_000, "swap": {"evicted": null, "took_us": 2_000_000},
+                "outcome": {"ended": "done"},
+            })
+        };
+        let (mut first, second) = (each(1, "small:3b"), each(2, "big:32b"));
+        match field {
+            "took_us" => first["swap"][field] = number.into(),
+            _ => first[field] = number.into(),
+        }
+        let requests = [first, second].map(|it| serde_json::from_value(it).unwrap());
+        Log::new(requests.to_vec())
+    }
+
+    #[test]
+    fn absurd_numbers_stop_no_replay() {
+        let fields = [
+            "at",
+            "queue_us",
+            "total_us",
+            "prefill_us",
+            "decode_us",
+            "slot_wait_us",
+            "prompt_tokens",
+            "cached_tokens",
+            "output_tokens",
+            "took_us",
+        ];
+        for field in fields {
+            for number in [1 << 63, u64::MAX] {
+                let log = absurd(field, number);
+                let replay = Replay::new(&log, &options());
+                for word in ORDERS.iter().chain(&router::Strategy::WORDS) {
+                    let row = replay.row(order_of_service(word).unwrap());
+                    assert_eq!(row.outcome.answers(), 2, "{field} {number} {word}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn lines_that_were_skipped_are_told_of() {
         assert_eq!(left_out(0), None);

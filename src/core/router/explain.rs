@@ -97,7 +97,8 @@ impl Routing {
             service_ms,
             ..
         } = &self.chosen;
-        time_cost((wait_ms + load_ms + service_ms) as f64, *load_ms as f64)
+        let all = [wait_ms, load_ms, service_ms].map(|millis| *millis as f64);
+        time_cost(all.iter().sum(), *load_ms as f64)
     }
 
     /// One line: what decided, and what it costs.

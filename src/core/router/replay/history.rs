@@ -114,14 +114,17 @@ pub(super) fn places(requests: &[Served]) -> BTreeMap<Place, Speed> {
 /// What a request would have taken at a place of another speed: its tokens at those rates, and what
 /// was neither prefill nor generation as it was.
 pub(super) fn service_at(served: &Served, speed: &Speed) -> Duration {
-    let own = served.total_us.saturating_sub(served.queue_us);
+    let own = served.service();
     let (Some(prefill), Some(decode)) = (speed.prefill, speed.decode) else {
-        return Duration::from_micros(own);
+        return own;
     };
-    let rest = own.saturating_sub(served.prefill_us + served.decode_us);
+    let timed = Duration::from_micros(served.prefill_us.saturating_add(served.decode_us));
+    let rest = own.saturating_sub(timed);
     let fresh = served.prompt_tokens.saturating_sub(served.cached_tokens);
     let work = fresh as f64 * prefill + served.output_tokens as f64 * decode;
-    Duration::from_micros(rest) + Duration::from_secs_f64(work / 1e6)
+    // A torn line may tell any number.
+    let work = Duration::try_from_secs_f64(work / 1e6).unwrap_or(Duration::MAX);
+    rest.saturating_add(work)
 }
 
 /// How often each model succeeded at each kind of work, seen from the end of the log.

@@ -135,7 +135,7 @@ impl<'a> History<'a> {
         let requests = requests.filter_map(|index| self.requests.get(*index));
         requests
             .map(|served| service_at(served, &Speed::default()))
-            .sum()
+            .fold(Duration::ZERO, Duration::saturating_add)
     }
 
     /// Moves the requests of an attempt; what they take together.
@@ -149,10 +149,12 @@ impl<'a> History<'a> {
             let is_there = (&served.endpoint, &served.model) == (&place.0, &place.1);
             let speed = if is_there { Speed::default() } else { speed };
             let service = service_at(served, &speed);
-            served.total_us = served.queue_us + micros(service);
+            served.total_us = served.queue_us.saturating_add(micros(service));
+            // Its wait inside the other endpoint is no part of the service.
+            served.slot_wait_us = 0;
             served.endpoint = place.0.clone();
             served.model = place.1.clone();
-            all += service;
+            all = all.saturating_add(service);
         }
         all
     }
@@ -310,16 +312,17 @@ impl<'a> Walk<'a> {
         while resident.len() > usize::from(room.max(1)) {
             resident.pop_front();
         }
-        let begin = self.backlog(endpoint) + load;
-        let until = begin + took / u32::from(slots.max(1));
+        let begin = self.backlog(endpoint).saturating_add(load);
+        let took_all = begin.saturating_add(took);
+        let until = begin.saturating_add(took / u32::from(slots.max(1)));
         self.busy.insert(endpoint.clone(), later(self.now, until));
-        let ended = later(self.now, begin + took);
+        let ended = later(self.now, took_all);
         let routing = choice.map(|choice| choice.routing);
         let outcome = Outcome {
             attempt: attempt.clone(),
             place: place.clone(),
             success,
-            took: begin + took,
+            took: took_all,
             cost: routing.as_ref().map_or(0.0, super::Routing::cost),
             agreed: routing.map(|routing| routing.agreed).unwrap_or_default(),
         };
