@@ -107,9 +107,9 @@ impl<'a> Seen<'a> {
                 stay.last = stay.last.max(end);
                 continue;
             }
-            // Nobody has said when it left.
+            // Nobody has said when it left; it is not beside itself.
             let before = open.remove(&served.model);
-            stays.extend(before.map(|stay| (stay.from, stay.last)));
+            stays.extend(before.map(|stay| (stay.from, stay.last.min(begin))));
             if let Some((evicted, loading)) = evicted(served, begin) {
                 let gone = open.remove(evicted);
                 stays.extend(gone.map(|stay| stay.until(loading)));
@@ -239,6 +239,12 @@ mod tests {
             served(2, 60, "b:1b", 2),
             served(3, 400, "a:1b", 3),
         ];
+        assert_eq!(together(&log), 1);
+    }
+
+    #[test]
+    fn a_model_is_never_beside_itself() {
+        let log = [served(1, 0, "a:1b", 1), served(2, 3, "a:1b", 2)];
         assert_eq!(together(&log), 1);
     }
 
