@@ -68,7 +68,7 @@ pub(super) fn models(context: &mut Context, asked: &Model) -> Result<(), Report>
                             "model": model,
                             "resident": resident,
                             "load": view.gateway.load(name, &model.name),
-                            "measured": view.measured.models.get(&model.name),
+                            "measured": view.measured.place(name, &model.name),
                         })
                     })
                 })
@@ -126,7 +126,7 @@ fn one(context: &mut Context, view: &View, name: &str, json: bool) -> Result<(),
                     "endpoint": endpoint,
                     "model": model,
                     "load": view.gateway.load(endpoint, &model.name),
-                    "measured": view.measured.models.get(&model.name),
+                    "measured": view.measured.place(endpoint, &model.name),
                 })
             })
             .collect();

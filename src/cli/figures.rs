@@ -55,7 +55,7 @@ pub(super) fn models(view: &View) -> Vec<Vec<String>> {
     ])];
     for (name, endpoint) in &view.catalogue.endpoints {
         rows.extend(endpoint.models.values().map(|model| {
-            let figures = view.measured.models.get(&model.name);
+            let figures = view.measured.place(name, &model.name);
             let can = model.capabilities.iter().cloned().map(String::from);
             vec![
                 model.name.to_string(),
@@ -147,7 +147,7 @@ pub(super) fn model(out: &mut Output, view: &View, endpoint: &EndpointName, mode
     if let Some(load) = view.gateway.load(endpoint, &model.name) {
         rows.push(("would wait", brief(load.predicted_wait_ms as f64)));
     }
-    if let Some(figures) = view.measured.models.get(&model.name) {
+    if let Some(figures) = view.measured.place(endpoint, &model.name) {
         rows.extend(measured(figures));
     }
     let rows: Vec<_> = rows
@@ -296,6 +296,35 @@ mod tests {
             rows[1][7],
             "ok; breaker open, tried in 5 s: refused; others use it too"
         );
+    }
+
+    #[test]
+    fn a_model_shows_what_was_measured_on_its_own_endpoint() {
+        let model: Model = serde_json::from_value(serde_json::json!({
+            "name": "m:1b", "digest": "", "size": 0, "parameter_size": "1B",
+            "quantisation": "Q4_0", "family": "f", "capabilities": ["completion"], "remote": false,
+        }))
+        .unwrap();
+        let mut view = view();
+        let mut endpoint = Endpoint::new("http://127.0.0.1:11434");
+        endpoint.models.insert(model.name.clone(), model.clone());
+        let figures = view.measured.all.clone();
+        let measured = BTreeMap::from([(model.name, figures)]);
+        view.catalogue = Arc::new(Catalogue {
+            endpoints: BTreeMap::from([
+                ("busy".into(), endpoint.clone()),
+                ("idle".into(), endpoint),
+            ]),
+        });
+        view.measured = Arc::new(MeasurementReport {
+            models: measured.clone(),
+            places: BTreeMap::from([("busy".into(), measured)]),
+            ..MeasurementReport::default()
+        });
+        let rows = models(&view);
+        let first_token = |row: usize| (rows[row][1].as_str(), rows[row][5].as_str());
+        assert_eq!(first_token(1), ("busy", "400ms/2.0s/30s"));
+        assert_eq!(first_token(2), ("idle", ""));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct MeasurementReport {
     pub models: BTreeMap<ModelName, Figures>,
     /// By endpoint.
     pub endpoints: BTreeMap<EndpointName, Figures>,
+    /// By model on each endpoint: machines differ, and so does the same model on them.
+    pub places: BTreeMap<EndpointName, BTreeMap<ModelName, Figures>>,
     /// By agent's slot.
     pub agents: BTreeMap<AgentSlot, Figures>,
     /// By the word of the kind of work.
@@ -32,6 +34,13 @@ pub struct MeasurementReport {
     pub dropped_series: u64,
     /// The flight recorder.
     pub recorder: RecorderReport,
+}
+
+impl MeasurementReport {
+    /// What was measured of a model on an endpoint; none where it served nothing there.
+    pub fn place(&self, endpoint: &EndpointName, model: &ModelName) -> Option<&Figures> {
+        self.places.get(endpoint)?.get(model)
+    }
 }
 
 /// What was measured of some requests.

@@ -32,6 +32,7 @@ pub struct Measurements {
     all: Series,
     models: Kind<ModelName>,
     endpoints: Kind<EndpointName>,
+    places: Kind<(EndpointName, ModelName)>,
     agents: Kind<AgentSlot>,
     categories: Kind<String>,
     dropped: u64,
@@ -66,8 +67,10 @@ impl Measurements {
     pub fn record(&mut self, served: &Served) {
         self.all.record(served);
         let category = served.category.as_str().to_owned();
+        let place = (served.endpoint.clone(), served.model.clone());
         self.dropped += self.models.record(served.model.clone(), served)
             + self.endpoints.record(served.endpoint.clone(), served)
+            + self.places.record(place, served)
             + self.categories.record(category, served);
         if let Some(agent) = served.agent {
             self.dropped += self.agents.record(agent, served);
@@ -80,12 +83,23 @@ impl Measurements {
             all: self.all.figures(),
             models: self.models.figures(),
             endpoints: self.endpoints.figures(),
+            places: by_endpoint(self.places.figures()),
             agents: self.agents.figures(),
             categories: self.categories.figures(),
             dropped_series: self.dropped,
             ..MeasurementReport::default()
         }
     }
+}
+
+fn by_endpoint(
+    places: BTreeMap<(EndpointName, ModelName), Figures>,
+) -> BTreeMap<EndpointName, BTreeMap<ModelName, Figures>> {
+    let mut all: BTreeMap<EndpointName, BTreeMap<ModelName, Figures>> = BTreeMap::new();
+    for ((endpoint, model), figures) in places {
+        all.entry(endpoint).or_default().insert(model, figures);
+    }
+    all
 }
 
 impl<K> Default for Kind<K> {
@@ -269,6 +283,26 @@ mod tests {
     }
 
     #[test]
+    fn a_model_has_its_own_figures_on_each_endpoint() {
+        let mut measurements = Measurements::default();
+        let on = |endpoint: &str, total| Served {
+            endpoint: endpoint.into(),
+            ..served("a:1b", total)
+        };
+        measurements.record(&on("fast", 100));
+        measurements.record(&on("slow", 900));
+        let report = measurements.report();
+        let total = |endpoint: &str| {
+            let figures = report.place(&endpoint.into(), &"a:1b".into());
+            figures.map(|figures| figures.total_ms)
+        };
+        assert!(near(total("fast").unwrap().p50, 100.0));
+        assert!(near(total("slow").unwrap().p50, 900.0));
+        assert_eq!(total("idle"), None);
+        assert_eq!(report.place(&"fast".into(), &"b:1b".into()), None);
+    }
+
+    #[test]
     fn what_failed_or_was_refused_does_not_make_a_model_look_fast() {
         let mut measurements = Measurements::default();
         let mut refused = served("a:1b", 0);
@@ -293,7 +327,8 @@ mod tests {
         }
         let report = measurements.report();
         assert_eq!(report.models.len(), SERIES_MAX);
-        assert_eq!(report.dropped_series, 1);
+        // The model, and the model there.
+        assert_eq!(report.dropped_series, 2);
         assert!(report.models.contains_key(&ModelName::new("m0:1b")));
         assert!(!report.models.contains_key(&ModelName::new("m1:1b")));
     }
