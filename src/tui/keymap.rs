@@ -86,6 +86,10 @@ pub enum Action {
     NextTab,
     /// The previous lower tab.
     PreviousTab,
+    /// A page on in the lower tab.
+    TabDown,
+    /// A page back in the lower tab.
+    TabUp,
     /// Show all keys.
     Help,
     /// Show all commands.
@@ -231,6 +235,8 @@ const OVERVIEW: &[Binding] = &[
         Action::PreviousTab,
         "previous of queue, models, events",
     ),
+    bind(&[key('}')], Action::TabDown, "a page on in that tab"),
+    bind(&[key('{')], Action::TabUp, "a page back in that tab"),
     bind(&[key(':')], Action::Palette, "all commands by name"),
     bind(&[key('?')], Action::Help, "all keys"),
     bind(

@@ -43,6 +43,8 @@ pub struct Model {
     pub terminal: TerminalPanel,
     /// The lower tabs.
     pub tab: Tab,
+    /// First line of the lower tab that is shown.
+    pub tab_top: usize,
     /// A new task being written.
     pub composer: Composer,
     /// A line or comment being written.
@@ -300,6 +302,7 @@ impl Model {
             list: ListPanel::default(),
             terminal: TerminalPanel::default(),
             tab: Tab::default(),
+            tab_top: 0,
             composer: Composer::default(),
             line: None,
             diff: None,

@@ -10,6 +10,7 @@ use super::super::message::{Purpose, Want};
 use super::super::model::{
     Confirm, DiffContent, DiffPanel, LinePanel, LinePurpose, Model, Row, Tab, Tone,
 };
+use super::super::view::tab_extent;
 use super::{page, terminal};
 use crate::core::command::Command;
 use crate::core::task::{Task, TaskState};
@@ -38,6 +39,8 @@ pub(super) fn act(model: &mut Model, action: Action) -> Vec<Want> {
         }
         Action::NextTab => tab(model, 1),
         Action::PreviousTab => tab(model, Tab::ALL.len() - 1),
+        Action::TabDown => page_tab(model, 1),
+        Action::TabUp => page_tab(model, -1),
         Action::Zoom => terminal::zoom(model),
         Action::Scroll => terminal::look_back(model, 0),
         Action::Detach => vec![Want::Detach],
@@ -78,6 +81,8 @@ pub(super) fn mouse(model: &mut Model, mouse: MouseEvent) -> Vec<Want> {
     let areas = areas(model);
     let at = Position::new(mouse.column, mouse.row);
     match mouse.kind {
+        MouseEventKind::ScrollUp if areas.lower.contains(at) => scroll_tab(model, -1),
+        MouseEventKind::ScrollDown if areas.lower.contains(at) => scroll_tab(model, 1),
         MouseEventKind::ScrollUp if areas.main.contains(at) => terminal::look_back(model, 3),
         MouseEventKind::ScrollUp => step(model, -1),
         MouseEventKind::ScrollDown if areas.list.contains(at) => step(model, 1),
@@ -118,6 +123,18 @@ fn close(model: &mut Model) -> Vec<Want> {
 
 fn tab(model: &mut Model, steps: usize) -> Vec<Want> {
     model.tab = model.tab.stepped(steps);
+    model.tab_top = 0;
+    Vec::new()
+}
+
+fn page_tab(model: &mut Model, pages: isize) -> Vec<Want> {
+    let (page, _) = tab_extent(model);
+    scroll_tab(model, pages * isize::try_from(page.max(1)).unwrap_or(1))
+}
+
+fn scroll_tab(model: &mut Model, steps: isize) -> Vec<Want> {
+    let (_, last) = tab_extent(model);
+    model.tab_top = model.tab_top.saturating_add_signed(steps).min(last);
     Vec::new()
 }
 

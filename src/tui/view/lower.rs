@@ -1,11 +1,15 @@
 //! The lower tabs: what waits, endpoints and models, what happened last.
+//!
+//! What does not fit is never gone without a mark: the last line says how much more there is, and
+//! the tab can be scrolled.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
-use super::super::layout::inner;
+use super::super::keymap::{Action, Layer, key_of};
+use super::super::layout::{areas, inner};
 use super::super::model::{Model, Tab};
 use super::super::text::{clock, cut, plain_lines};
 use super::super::theme::Role;
@@ -13,17 +17,19 @@ use super::{parts, runners, task};
 use crate::core::event::{Event, SquadEvent, TaskEvent, What};
 use crate::core::task::{Task, TaskState};
 
+/// Lines below those that stay on top, at least: in a small window they are worth more.
+const BODY_LEAST: usize = 4;
+
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     if area.is_empty() {
         return;
     }
     heading(frame, area, model);
     let area = inner(area);
-    let lines = match model.tab {
-        Tab::Queue => queue(model),
-        Tab::Models => runners::lines(model),
-        Tab::Events => events(model, usize::from(area.height)),
-    };
+    let height = usize::from(area.height);
+    let mut lines = head(model, height);
+    let height = height - lines.len();
+    lines.extend(window(body(model), height, model));
     let width = usize::from(area.width);
     let theme = &model.theme;
     let lines = lines
@@ -38,6 +44,60 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         })
         .collect();
     parts::lines(frame, area, lines, 0);
+}
+
+/// What stays on top, where it leaves room for some lines.
+fn head(model: &Model, height: usize) -> Vec<(String, Role)> {
+    let head = match model.tab {
+        Tab::Models => runners::head(model),
+        Tab::Queue | Tab::Events => Vec::new(),
+    };
+    if head.len() + BODY_LEAST > height {
+        return Vec::new();
+    }
+    head
+}
+
+/// What is scrolled.
+fn body(model: &Model) -> Vec<(String, Role)> {
+    match model.tab {
+        Tab::Queue => queue(model),
+        Tab::Models => runners::lines(model),
+        Tab::Events => events(model),
+    }
+}
+
+/// Lines of the chosen tab that are shown at a time, beside the one that tells of more, and the
+/// last one that may be the first of them.
+pub fn extent(model: &Model) -> (usize, usize) {
+    let height = usize::from(inner(areas(model).lower).height);
+    let page = height.saturating_sub(head(model, height).len() + 1);
+    (page, body(model).len().saturating_sub(page))
+}
+
+/// As many lines as fit, from where it is scrolled to; if not all do, the last says so.
+fn window(lines: Vec<(String, Role)>, height: usize, model: &Model) -> Vec<(String, Role)> {
+    let page = height.saturating_sub(1);
+    if lines.len() <= height || page == 0 {
+        return lines;
+    }
+    let above = model.tab_top.min(lines.len() - page);
+    let below = lines.len() - page - above;
+    let mut shown: Vec<_> = lines.into_iter().skip(above).take(page).collect();
+    let parts = [
+        told(above, "before", Action::TabUp),
+        told(below, "more", Action::TabDown),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let mark = format!("{} {}", model.theme.ellipsis(), parts.join(", "));
+    shown.push((mark, Role::Faint));
+    shown
+}
+
+/// How many lines are not shown, and the key that brings them.
+fn told(lines: usize, word: &str, action: Action) -> Option<String> {
+    let key = key_of(Layer::Overview, action).unwrap_or_default();
+    (lines > 0).then(|| format!("{lines} {word} ({key})"))
 }
 
 fn heading(frame: &mut Frame<'_>, area: Rect, model: &Model) {
@@ -108,7 +168,7 @@ fn queue(model: &Model) -> Vec<(String, Role)> {
 }
 
 /// The newest first.
-fn events(model: &Model, height: usize) -> Vec<(String, Role)> {
+fn events(model: &Model) -> Vec<(String, Role)> {
     if model.view.events.is_empty() {
         return vec![(
             "nothing has happened yet; n writes a task".into(),
@@ -120,7 +180,6 @@ fn events(model: &Model, height: usize) -> Vec<(String, Role)> {
         .events
         .iter()
         .rev()
-        .take(height)
         .map(|event| {
             let ago = clock(model.now.since(event.at));
             (format!("{ago:>6} ago  {}", words(event)), Role::Text)

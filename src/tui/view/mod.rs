@@ -18,6 +18,7 @@ mod terminal;
 use ratatui::Frame;
 
 pub use help::lines as help_lines;
+pub use lower::extent as tab_extent;
 
 use super::keymap::Layer;
 use super::layout::areas;

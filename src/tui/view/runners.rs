@@ -1,5 +1,8 @@
 //! The tab of endpoints and models: where a model is, who waits for it, how fast it is, what keeps
 //! requests away.
+//!
+//! The sums stay on top. Of each endpoint come first the models that are used, loaded or in
+//! trouble; those that are only installed follow after all endpoints.
 
 use super::super::model::Model;
 use super::super::theme::Role;
@@ -14,10 +17,31 @@ pub(super) fn lines(model: &Model) -> Vec<(String, Role)> {
         let text = "no endpoint is configured; 'warpsquad doctor' says what to do";
         return vec![(text.into(), Role::Attention)];
     }
-    let mut lines: Vec<_> = endpoints
-        .iter()
-        .flat_map(|(name, endpoint)| of_endpoint(model, name, endpoint))
-        .collect();
+    let mut lines = Vec::new();
+    let mut installed = Vec::new();
+    for (name, endpoint) in endpoints {
+        let rows = endpoint
+            .models
+            .values()
+            .map(|it| row(model, name, endpoint, it));
+        let (used, rest): (Vec<_>, Vec<_>) = rows.partition(|row| row.rank < Rank::Installed);
+        lines.push(head_of(model, name, endpoint));
+        lines.extend(sorted(used));
+        if endpoints.len() > 1 && !rest.is_empty() {
+            installed.push((format!("{name}  installed"), Role::Title));
+        }
+        installed.extend(sorted(rest));
+    }
+    lines.extend(installed);
+    lines
+}
+
+/// Sums of all requests, and the names of the columns.
+pub(super) fn head(model: &Model) -> Vec<(String, Role)> {
+    if model.view.catalogue.endpoints.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = Vec::new();
     if model.view.gateway.swaps > 0 || model.view.gateway.swaps_avoided > 0 {
         lines.push((model.view.gateway.swaps_in_words(), Role::Faint));
     }
@@ -28,23 +52,59 @@ pub(super) fn lines(model: &Model) -> Vec<(String, Role)> {
         let text = format!("p50/p95/p99: queued {queued}, first token {first}");
         lines.push((text, Role::Faint));
     }
+    let columns = columns("model", "state", &speeds("tok/s", "first token"));
+    lines.push((columns, Role::Faint));
     lines
 }
 
-fn of_endpoint(model: &Model, name: &EndpointName, endpoint: &Endpoint) -> Vec<(String, Role)> {
-    let mut lines = vec![head(model, name, endpoint)];
-    for language in endpoint.models.values() {
-        let resident = endpoint.resident.get(&language.name);
-        let load = model.view.gateway.load(name, &language.name);
-        let figures = model.view.measured.models.get(&language.name);
-        lines.push(of_model(language, resident, load, figures));
-        lines.extend(load.into_iter().flat_map(troubles));
-    }
-    lines
+/// What comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Busy,
+    Loaded,
+    Troubled,
+    Installed,
+}
+
+/// A model on an endpoint, with what is wrong with it.
+struct Row {
+    rank: Rank,
+    lines: Vec<(String, Role)>,
+}
+
+/// Of equals in the order of their names.
+fn sorted(mut rows: Vec<Row>) -> impl Iterator<Item = (String, Role)> {
+    rows.sort_by_key(|row| row.rank);
+    rows.into_iter().flat_map(|row| row.lines)
+}
+
+fn row(model: &Model, name: &EndpointName, endpoint: &Endpoint, language: &Language) -> Row {
+    let resident = endpoint.resident.get(&language.name);
+    let load = model.view.gateway.load(name, &language.name);
+    let figures = model.view.measured.place(name, &language.name);
+    let (text, role) = of_model(language, resident, load, figures);
+    let troubles: Vec<_> = load.into_iter().flat_map(troubles).collect();
+    let rank = match role {
+        Role::Working => Rank::Busy,
+        Role::Good => Rank::Loaded,
+        _ if !troubles.is_empty() => Rank::Troubled,
+        _ => Rank::Installed,
+    };
+    let mut lines = vec![(text, role)];
+    lines.extend(troubles);
+    Row { rank, lines }
+}
+
+fn columns(model: &str, state: &str, rest: &str) -> String {
+    format!("  {model:<20} {state:<18} {rest}")
+}
+
+fn speeds(decode: &str, first: &str) -> String {
+    format!("{decode:>6} {first:>14}")
 }
 
 /// What is wrong comes before where it is: the line may be cut.
-fn head(model: &Model, name: &EndpointName, endpoint: &Endpoint) -> (String, Role) {
+fn head_of(model: &Model, name: &EndpointName, endpoint: &Endpoint) -> (String, Role) {
     let load = model.view.gateway.endpoints.get(name);
     let mut parts = vec![name.to_string()];
     let mut role = Role::Title;
@@ -86,12 +146,8 @@ fn of_model(
         (None, Some(_)) => "loaded".into(),
         (None, None) => String::new(),
     };
-    let text = format!(
-        "  {:<20} {:<18} {}",
-        language.name.as_str(),
-        state,
-        speed(figures).unwrap_or_else(|| size(language, resident))
-    );
+    let rest = speed(figures).unwrap_or_else(|| size(language, resident));
+    let text = columns(language.name.as_str(), &state, &rest);
     let role = match (load.map(|load| load.state), resident) {
         (Some(RunnerState::Busy | RunnerState::Loading | RunnerState::Unloading), _) => {
             Role::Working
@@ -108,7 +164,7 @@ fn speed(figures: Option<&Figures>) -> Option<String> {
     let first = figures.first_token_ms.words(brief)?;
     let decode = figures.decode_rate;
     let decode = (decode.count > 0).then(|| format!("{}/s", rate(decode.p50)));
-    Some(format!("{:>6} {first:>14}", decode.unwrap_or_default()))
+    Some(speeds(&decode.unwrap_or_default(), &first))
 }
 
 fn size(language: &Language, resident: Option<&Residency>) -> String {

@@ -15,6 +15,7 @@ use super::*;
 use crate::config::Sources;
 use crate::config::templates::best_offers;
 use crate::core::health::Health;
+use crate::core::model::{Model as Language, ModelName};
 use crate::core::settings::UiSettings;
 use crate::core::task::TaskState;
 use crate::core::{AgentSlot, TaskId};
@@ -135,6 +136,54 @@ fn the_models_tab_says_who_waits_how_fast_it_is_and_what_keeps_requests_away() {
         model.tab = Tab::Models;
         check("gateway", &model);
     }
+}
+
+/// Fifteen models; the last by name is busy, the one before it loaded.
+fn many_models() -> View {
+    let mut view = normal();
+    view.gateway = Arc::new(gateway());
+    view.measured = Arc::new(measured());
+    let catalogue = Arc::make_mut(&mut view.catalogue);
+    let local = catalogue.endpoints.get_mut(&"local".into()).unwrap();
+    let (_, pattern) = local.models.first_key_value().unwrap();
+    let pattern = pattern.clone();
+    for number in 0..13 {
+        let name = ModelName::new(&format!("a{number:02}:7b"));
+        let model = Language {
+            name: name.clone(),
+            ..pattern.clone()
+        };
+        local.models.insert(name, model);
+    }
+    view
+}
+
+#[test]
+fn of_many_models_those_at_work_come_first_the_sums_stay_and_the_rest_is_counted() {
+    for size in [Size::new(80, 24), Size::new(120, 40)] {
+        let mut model = with_screen(size, many_models());
+        model.tab = Tab::Models;
+        check("many-models", &model);
+        press(&mut model, "}}}}");
+        check("many-models-end", &model);
+    }
+}
+
+#[test]
+fn every_line_of_a_tab_can_be_scrolled_to_and_back() {
+    let mut model = with_screen(Size::new(120, 40), many_models());
+    model.tab = Tab::Models;
+    let first = drawn(&model).to_string();
+    let mut seen = first.clone();
+    for _ in 0..8 {
+        press(&mut model, "}");
+        seen.push_str(&drawn(&model).to_string());
+    }
+    for number in 0..13 {
+        assert!(seen.contains(&format!("a{number:02}:7b")), "{number}");
+    }
+    press(&mut model, "{{{{{{{{");
+    assert_eq!(drawn(&model).to_string(), first);
 }
 
 #[test]

@@ -411,6 +411,40 @@ fn tabs_go_around_both_ways() {
 }
 
 #[test]
+fn another_tab_begins_at_its_first_line() {
+    let mut model = given(normal());
+    model.tab_top = 3;
+    press(&mut model, "]");
+    assert_eq!(model.tab_top, 0);
+}
+
+#[test]
+fn a_tab_is_scrolled_no_farther_than_its_last_line() {
+    let mut view = normal();
+    let event = view.events[0].clone();
+    view.events = vec![event; 30];
+    let mut model = given(view);
+    model.tab = Tab::Events;
+    let (page, last) = super::super::view::tab_extent(&model);
+    assert_eq!(page + last, 30);
+    press(&mut model, "}");
+    assert_eq!(model.tab_top, page);
+    press(&mut model, "}}}}}}}}}}");
+    assert_eq!(model.tab_top, last);
+    press(&mut model, "{{{{{{{{{{");
+    assert_eq!(model.tab_top, 0);
+    let lower = areas(&model).lower;
+    let wheel = Event::Mouse(MouseEvent {
+        kind: MouseEventKind::ScrollDown,
+        column: lower.x,
+        row: lower.y + 1,
+        modifiers: KeyModifiers::NONE,
+    });
+    update(&mut model, Message::Event(wheel), NOW);
+    assert_eq!(model.tab_top, 1);
+}
+
+#[test]
 fn a_click_selects_a_line_and_the_wheel_looks_back() {
     let mut model = given(normal());
     let list = areas(&model).list;
