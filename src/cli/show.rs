@@ -198,12 +198,7 @@ fn category(spec: &TaskSpec) -> String {
 
 /// Why an attempt got its model, one line each: the choice, what else there was, what could not be.
 fn routing(routing: &Routing) -> Vec<String> {
-    let mut lines = vec![format!(
-        "    {} by {}: {}",
-        routing.why,
-        routing.strategy.as_str(),
-        routing.chosen
-    )];
+    let mut lines = vec![format!("    {}: {}", routing.reason(), routing.chosen)];
     if let Some(format) = &routing.edit_format {
         lines.push(format!("    edits: {format}"));
     }

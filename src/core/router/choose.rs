@@ -304,7 +304,7 @@ fn why(strategy: Strategy, agreed: &[Strategy]) -> &'static str {
         Strategy::Affinity => "best at this kind of work, as drawn",
         Strategy::Hybrid if agreed.contains(&Strategy::Hybrid) => "the best for its time",
         Strategy::Hybrid => "what another strategy would choose",
-        Strategy::Fastest => "the fastest",
+        Strategy::Fastest => "the soonest answer",
         Strategy::MostCapable => "the most capable",
         Strategy::Named => "named by the task",
     }

@@ -177,6 +177,8 @@ fn each_strategy_looks_at_its_own_measure() {
     assert_eq!(choose(&squad, Strategy::LeastLoaded), "a/small:3b");
     squad.load("a", "small:3b").predicted_wait_ms = 120_000;
     assert_eq!(choose(&squad, Strategy::LeastLoaded), "b/mid:14b");
+    // The small one works faster, and answers later.
+    assert_eq!(choose(&squad, Strategy::Fastest), "b/mid:14b");
     let turns = counts(&squad, Strategy::RoundRobin, 9);
     assert_eq!(turns.values().copied().collect::<Vec<_>>(), [3, 3, 3]);
     assert_eq!(counts(&squad, Strategy::Random, 100).len(), 3);

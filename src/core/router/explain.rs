@@ -71,7 +71,7 @@ impl fmt::Display for Considered {
         write!(f, "{} work, ", seconds(self.service_ms))?;
         write!(f, "{} success", percent(self.success))?;
         match self.chance {
-            Some(chance) => write!(f, ", chosen in {}", percent(chance)),
+            Some(chance) => write!(f, ", model chosen in {}", percent(chance)),
             None => Ok(()),
         }
     }
@@ -89,6 +89,19 @@ pub struct Rejected {
 }
 
 impl Routing {
+    /// Why, and what decided so where the reason does not name it.
+    pub fn reason(&self) -> String {
+        match self.strategy {
+            Strategy::Fastest | Strategy::MostCapable | Strategy::Named => self.why.clone(),
+            Strategy::RoundRobin
+            | Strategy::LeastLoaded
+            | Strategy::Random
+            | Strategy::Performance
+            | Strategy::Affinity
+            | Strategy::Hybrid => format!("{} ({})", self.why, self.strategy.as_str()),
+        }
+    }
+
     /// What the predicted time of the choice costs, in units of success.
     pub fn cost(&self) -> f64 {
         let Considered {
@@ -133,6 +146,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_reason_names_its_strategy_once() {
+        let routing = |strategy: &str, why: &str| -> Routing {
+            serde_json::from_value(serde_json::json!({
+                "strategy": strategy, "category": "coding", "why": why,
+                "chosen": {"endpoint": "gpu", "model": "m:7b", "wait_ms": 0, "load_ms": 0,
+                    "service_ms": 0, "success": 0},
+            }))
+            .unwrap()
+        };
+        let table = [
+            ("named", "named by the task", "named by the task"),
+            ("fastest", "the soonest answer", "the soonest answer"),
+            (
+                "least-loaded",
+                "the least wait",
+                "the least wait (least-loaded)",
+            ),
+        ];
+        for (strategy, why, expected) in table {
+            assert_eq!(routing(strategy, why).reason(), expected);
+        }
+    }
+
+    #[test]
     fn an_alternative_is_said_in_times_and_shares() {
         let considered = Considered {
             endpoint: "gpu".into(),
@@ -145,7 +182,7 @@ mod tests {
         };
         assert_eq!(
             considered.to_string(),
-            "coder:7b on gpu: 120 ms wait, 4.2 s load, 31.0 s work, 58 % success, chosen in 92 %"
+            "coder:7b on gpu: 120 ms wait, 4.2 s load, 31.0 s work, 58 % success, model chosen in 92 %"
         );
     }
 }

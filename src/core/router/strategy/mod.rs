@@ -39,7 +39,7 @@ pub enum Strategy {
     /// Affinity less what the time costs, and what has chosen well before.
     #[default]
     Hybrid,
-    /// The least time for a request.
+    /// The least time until a request is answered, waiting and loading counted.
     Fastest,
     /// The most parameters.
     MostCapable,
@@ -202,12 +202,16 @@ pub(super) fn pick(strategy: Strategy, field: &Field<'_>) -> (usize, Vec<Strateg
 pub(super) fn suits(strategy: Strategy, field: &Field<'_>, place: usize) -> f64 {
     match strategy {
         Strategy::RoundRobin | Strategy::Random => 0.0,
-        Strategy::LeastLoaded => -field.places.get(place).map_or(0.0, |it| it.times.wait),
+        Strategy::LeastLoaded => -field
+            .places
+            .get(place)
+            .map_or(0.0, |it| it.times.wait + it.times.load),
         Strategy::Performance => performance::score(field, place),
         Strategy::Affinity => affinity::score(field, place),
         Strategy::Hybrid => hybrid::score(field, place),
-        Strategy::Fastest => -field.places.get(place).map_or(0.0, |it| it.times.service),
         Strategy::MostCapable => field.belief(place).map_or(0.0, |it| it.prior),
-        Strategy::Named => -field.places.get(place).map_or(0.0, |it| it.times.total()),
+        Strategy::Fastest | Strategy::Named => {
+            -field.places.get(place).map_or(0.0, |it| it.times.total())
+        }
     }
 }

@@ -1,13 +1,13 @@
-//! The rules that need nothing learned: the fastest, the most capable, and for a named model the
-//! endpoint where it would take the least time.
+//! The rules that need nothing learned: what answers soonest, the most capable, and for a named
+//! model the endpoint where it would take the least time.
 
 use super::Field;
 
-/// The model that answers a request in the least time, loading counted.
+/// The model that answers soonest: waiting and loading count as much as the work.
 pub(super) fn fastest(field: &Field<'_>) -> usize {
     let allowed = field.allowed();
     field.best(|place| match field.places.get(place) {
-        Some(it) if allowed(place) => -it.times.service,
+        Some(it) if allowed(place) => -it.times.total(),
         Some(_) | None => f64::NEG_INFINITY,
     })
 }
