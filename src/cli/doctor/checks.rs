@@ -54,8 +54,9 @@ fn look(context: &Context) -> Result<Vec<Finding>, Report> {
     let seen = block_on(async { Ok(ollama::look(&settings).await) })?;
     findings.extend(ollama::endpoints(&seen));
     findings.extend(ollama::models(&seen, &settings));
-    findings.extend(settings::settings(&seen, &settings));
-    findings.extend(fit::fits(&seen, &settings, &places.data_dir));
+    let plans = fit::planned(&seen, &settings, &places.data_dir);
+    findings.extend(settings::settings(&seen, &settings, &plans));
+    findings.extend(fit::fits(&plans));
     findings.extend(machine::gpu());
     Ok(findings)
 }

@@ -10,13 +10,17 @@ use crate::cli::output::bytes;
 use crate::core::settings::Settings;
 use crate::core::vram::{Room, Verdict};
 
-/// One finding for each endpoint that answers and has a model for conversation.
-pub(super) fn fits(seen: &[Seen], settings: &Settings, data_dir: &Path) -> Vec<Finding> {
+/// The plans of `model list --fit`.
+pub(super) fn planned(seen: &[Seen], settings: &Settings, data_dir: &Path) -> Vec<EndpointPlan> {
     let seen: Vec<_> = seen
         .iter()
         .map(|seen| (seen.settings.clone(), seen.endpoint.clone()))
         .collect();
-    let plans = plans(settings, &seen, data_dir);
+    plans(settings, &seen, data_dir)
+}
+
+/// One finding for each endpoint that answers and has a model for conversation.
+pub(super) fn fits(plans: &[EndpointPlan]) -> Vec<Finding> {
     plans.iter().filter_map(finding).collect()
 }
 
@@ -102,7 +106,7 @@ mod tests {
             ..Settings::default()
         };
         let nowhere = Path::new("/nonexistent");
-        fits(&[seen], &settings, nowhere).remove(0)
+        fits(&planned(&[seen], &settings, nowhere)).remove(0)
     }
 
     #[test]

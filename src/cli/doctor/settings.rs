@@ -2,13 +2,19 @@
 //!
 //! The API does not tell. For a server on this machine they are in its process's environment, or in
 //! its systemd unit; for any other they are unknown.
+//!
+//! What is advised is what `model list --fit` advises ([`Advice`]), so that both say the same. Where
+//! the GPU's memory is unknown nobody can tell whether a smaller cache or more slots would do any
+//! good, and only what a squad needs anyway is said.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::finding::Finding;
 use super::ollama::Seen;
+use crate::cli::fit::EndpointPlan;
 use crate::core::settings::Settings;
+use crate::core::vram::{Advice, KvCache};
 
 /// What was read and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,28 +23,33 @@ pub(super) struct Read {
     place: String,
 }
 
+impl Read {
+    fn get(&self, key: &str) -> Option<&str> {
+        let value = self.variables.get(key)?.trim();
+        (!value.is_empty()).then_some(value)
+    }
+}
+
 /// Findings about every endpoint that answers.
-pub(super) fn settings(seen: &[Seen], settings: &Settings) -> Vec<Finding> {
+pub(super) fn settings(seen: &[Seen], settings: &Settings, plans: &[EndpointPlan]) -> Vec<Finding> {
+    let agents = settings.agents.max.ceiling();
     let mut findings = Vec::new();
     for seen in seen.iter().filter(|seen| seen.endpoint.health.is_ok()) {
         let name = &seen.settings.name;
+        let plan = plans.iter().find(|plan| plan.endpoint.0 == *name);
+        let advice = plan.and_then(|plan| plan.advice.as_ref());
+        let unknown = |what| Finding::unknown("ollama-settings", what);
         if !seen.settings.is_on_this_machine() {
             let what = format!("{name} runs elsewhere: its settings cannot be read from here");
-            findings.push(
-                Finding::unknown("ollama-settings", what)
-                    .remedy(advice(settings.agents.max.ceiling())),
-            );
+            findings.push(unknown(what).remedy(remedy(advice, agents)));
             continue;
         }
         match of_process().or_else(of_unit) {
-            Some(read) => findings.extend(judge(name, &read, settings)),
-            None => findings.push(
-                Finding::unknown(
-                    "ollama-settings",
-                    format!("{name}: the server's environment cannot be read"),
-                )
-                .remedy(advice(settings.agents.max.ceiling())),
-            ),
+            Some(read) => findings.extend(judge(name, &read, agents, advice)),
+            None => {
+                let what = format!("{name}: the server's environment cannot be read");
+                findings.push(unknown(what).remedy(remedy(advice, agents)));
+            }
         }
     }
     findings
@@ -49,12 +60,15 @@ fn wanted_slots(agents: u16) -> u16 {
     agents.min(4)
 }
 
-fn advice(agents: u16) -> String {
-    unit_lines(&[
-        ("OLLAMA_NUM_PARALLEL", wanted_slots(agents).to_string()),
-        ("OLLAMA_FLASH_ATTENTION", "1".into()),
-        ("OLLAMA_KV_CACHE_TYPE", "q8_0".into()),
-    ])
+/// All that is advised.
+fn remedy(advice: Option<&Advice>, agents: u16) -> String {
+    let without_plan = || {
+        vec![
+            ("OLLAMA_NUM_PARALLEL", wanted_slots(agents).to_string()),
+            ("OLLAMA_FLASH_ATTENTION", "1".into()),
+        ]
+    };
+    unit_lines(&advice.map_or_else(without_plan, Advice::variables))
 }
 
 /// The exact lines, and where they go.
@@ -72,65 +86,70 @@ pub(super) fn unit_lines(variables: &[(&str, String)]) -> String {
     lines.join("\n")
 }
 
-fn judge(name: &str, read: &Read, settings: &Settings) -> Vec<Finding> {
-    let get = |key: &str| {
-        read.variables
-            .get(key)
-            .map(|value| value.trim())
-            .filter(|v| !v.is_empty())
-    };
-    let number = |key: &str| get(key).and_then(|value| value.parse::<u16>().ok());
+fn judge(name: &str, read: &Read, agents: u16, advice: Option<&Advice>) -> Vec<Finding> {
+    vec![
+        slots(name, read, agents, advice),
+        flash_attention(name, read),
+        kv_cache(name, read, advice),
+        context(name, read),
+    ]
+}
+
+fn slots(name: &str, read: &Read, agents: u16, advice: Option<&Advice>) -> Finding {
     let place = &read.place;
-    let agents = settings.agents.max.ceiling();
-
-    let slots = number("OLLAMA_NUM_PARALLEL")
-        .filter(|slots| *slots > 0)
-        .unwrap_or(1);
+    let slots = read.get("OLLAMA_NUM_PARALLEL");
+    let slots = slots.and_then(|value| value.parse::<u16>().ok());
+    let slots = slots.filter(|slots| *slots > 0).unwrap_or(1);
     let what = format!("{name}: {slots} slots for {agents} agents ({place})");
-    let slots = if slots >= agents.min(2) {
-        Finding::ok("ollama-slots", what)
-    } else {
-        let wanted = wanted_slots(agents).to_string();
-        let remedy = unit_lines(&[("OLLAMA_NUM_PARALLEL", wanted)]);
-        Finding::warning("ollama-slots", what).remedy(format!(
-            "{remedy}\n(each slot needs its own context in GPU memory)"
-        ))
+    let room_for = advice.map_or(u16::MAX, |advice| advice.parallel);
+    if slots >= agents.min(2).min(room_for) {
+        return Finding::ok("ollama-slots", what);
+    }
+    let (lines, cost) = match advice {
+        Some(_) => (remedy(advice, agents), ""),
+        None => (
+            unit_lines(&[("OLLAMA_NUM_PARALLEL", wanted_slots(agents).to_string())]),
+            "\n(each slot needs its own context in GPU memory)",
+        ),
     };
+    Finding::warning("ollama-slots", what).remedy(format!("{lines}{cost}"))
+}
 
-    let flash = match get("OLLAMA_FLASH_ATTENTION") {
-        Some("0" | "false") => Finding::warning(
-            "ollama-flash-attention",
-            format!("{name}: switched off ({place})"),
-        )
-        .remedy(unit_lines(&[("OLLAMA_FLASH_ATTENTION", "1".into())])),
-        Some(_) => Finding::ok("ollama-flash-attention", format!("{name}: on ({place})")),
-        None => Finding::ok("ollama-flash-attention", format!("{name}: Ollama decides")),
-    };
+fn flash_attention(name: &str, read: &Read) -> Finding {
+    let (check, place) = ("ollama-flash-attention", &read.place);
+    match read.get("OLLAMA_FLASH_ATTENTION") {
+        Some("0" | "false") => Finding::warning(check, format!("{name}: switched off ({place})"))
+            .remedy(unit_lines(&[("OLLAMA_FLASH_ATTENTION", "1".into())])),
+        Some(_) => Finding::ok(check, format!("{name}: on ({place})")),
+        None => Finding::ok(check, format!("{name}: Ollama decides")),
+    }
+}
 
-    let kind = get("OLLAMA_KV_CACHE_TYPE").unwrap_or("f16");
-    let what = format!("{name}: {kind} ({place})");
-    let cache = if kind == "f16" && agents > 1 {
-        Finding::warning(
-            "ollama-kv-cache",
-            format!("{what}: contexts take twice the memory of q8_0"),
-        )
-        .remedy(unit_lines(&[
-            ("OLLAMA_FLASH_ATTENTION", "1".into()),
-            ("OLLAMA_KV_CACHE_TYPE", "q8_0".into()),
-        ]))
-    } else {
-        Finding::ok("ollama-kv-cache", what)
-    };
+/// A smaller one is advised only where it brings something: see [`Advice`].
+fn kv_cache(name: &str, read: &Read, advice: Option<&Advice>) -> Finding {
+    let kind = read.get("OLLAMA_KV_CACHE_TYPE").unwrap_or("f16");
+    let what = format!("{name}: {kind} ({})", read.place);
+    let now = KvCache::parse(kind).unwrap_or_default();
+    match advice {
+        Some(advice) if advice.kv_cache > now => {
+            let better = advice.kv_cache.as_str();
+            let what = format!(
+                "{what}: {better} would make room for more of {}",
+                advice.model
+            );
+            Finding::warning("ollama-kv-cache", what).remedy(unit_lines(&advice.variables()))
+        }
+        Some(_) | None => Finding::ok("ollama-kv-cache", what),
+    }
+}
 
-    let context = match get("OLLAMA_CONTEXT_LENGTH") {
-        Some(tokens) => format!("{name}: {tokens} tokens by default ({place})"),
+fn context(name: &str, read: &Read) -> Finding {
+    let what = match read.get("OLLAMA_CONTEXT_LENGTH") {
+        Some(tokens) => format!("{name}: {tokens} tokens by default ({})", read.place),
         None => format!("{name}: Ollama decides by the GPU's memory"),
     };
-    let context = Finding::ok(
-        "ollama-context",
-        format!("{context}; agents pin their own with models.defaults.context"),
-    );
-    vec![slots, flash, cache, context]
+    let what = format!("{what}; agents pin their own with models.defaults.context");
+    Finding::ok("ollama-context", what)
 }
 
 /// The environment of `ollama serve` on this machine, if this user may read it.
@@ -239,16 +258,51 @@ mod tests {
         }
     }
 
+    fn advice(parallel: u16, kv_cache: KvCache) -> Advice {
+        serde_json::from_value(serde_json::json!({
+            "model": "m:7b", "parallel": parallel, "context": 16_384, "kv_cache": kv_cache,
+            "loaded": 1, "need": {"size": 1, "source": "formula"},
+        }))
+        .unwrap()
+    }
+
     #[test]
     fn one_slot_for_many_agents_is_a_warning_with_the_exact_line() {
-        let found = judge("local", &read(&[]), &Settings::default());
+        let found = judge("local", &read(&[]), 10, None);
         assert_eq!(found[0].status, Status::Warning);
         let remedy = found[0].remedy.as_ref().unwrap();
         assert!(
             remedy.contains("Environment=\"OLLAMA_NUM_PARALLEL=4\""),
             "{remedy}"
         );
-        assert_eq!(found[2].status, Status::Warning);
+    }
+
+    #[test]
+    fn what_is_advised_is_what_the_plan_of_the_memory_advises() {
+        let smaller = advice(3, KvCache::Q8_0);
+        let found = judge("local", &read(&[]), 10, Some(&smaller));
+        for finding in [&found[0], &found[2]] {
+            assert_eq!(finding.status, Status::Warning, "{finding:?}");
+            let remedy = finding.remedy.as_ref().unwrap();
+            for (name, value) in smaller.variables() {
+                assert!(remedy.contains(&format!("{name}={value}")), "{remedy}");
+            }
+        }
+        let as_it_is = advice(1, KvCache::F16);
+        let found = judge("local", &read(&[]), 10, Some(&as_it_is));
+        assert!(
+            found.iter().all(|finding| finding.status == Status::Ok),
+            "neither more slots nor a smaller cache would fit more: {found:?}"
+        );
+    }
+
+    #[test]
+    fn where_the_memory_is_unknown_no_cache_is_advised() {
+        let found = judge("local", &read(&[]), 10, None);
+        assert_eq!(found[2].status, Status::Ok);
+        assert!(!remedy(None, 10).contains("KV_CACHE"));
+        let planned = remedy(Some(&advice(2, KvCache::F16)), 10);
+        assert!(planned.contains("OLLAMA_KV_CACHE_TYPE=f16"), "{planned}");
     }
 
     #[test]
@@ -258,7 +312,7 @@ mod tests {
             ("OLLAMA_FLASH_ATTENTION", "1"),
             ("OLLAMA_KV_CACHE_TYPE", "q8_0"),
         ]);
-        let found = judge("local", &good, &Settings::default());
+        let found = judge("local", &good, 10, Some(&advice(4, KvCache::F16)));
         assert!(
             found.iter().all(|finding| finding.status == Status::Ok),
             "{found:?}"
