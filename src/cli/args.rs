@@ -539,9 +539,10 @@ strategies; a service takes as long as it took, whoever else is served; a load t
 the model's loads in the log; a client asks again as long after its answer as it did; nothing
 fails. What was refused is left out. 'recorded' differs from 'quantum' by what these assumptions
 miss. An attempt that gets another model takes its tokens at that model's median rates, and
-succeeds as often as that model did at such work in the log. An attempt has succeeded when its last
-request was answered and no other attempt followed; recorded attempts stay, also those that would
-not have been needed. SUCCESS is the share of attempts.";
+succeeds as often as that model did at such work in the log; one whose task named its model keeps
+it. An attempt has succeeded when its last request was answered and no other attempt followed;
+recorded attempts stay, also those that would not have been needed. SUCCESS is the share of
+attempts.";
 
 /// `route replay`
 #[derive(Debug, Args)]

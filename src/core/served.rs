@@ -45,6 +45,9 @@ pub struct Served {
     pub priority: Priority,
     /// The model that answered, or was to.
     pub model: ModelName,
+    /// The task says which model, or by which rule: the router's strategy had no say.
+    #[serde(default)]
+    pub named: bool,
     /// Digest of the model's manifest.
     #[serde(default)]
     pub digest: String,

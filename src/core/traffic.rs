@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::EndpointName;
 use super::ids::{AgentSlot, TaskId};
 use super::model::ModelName;
+use super::router::named_rule;
 use super::task::{Category, Priority, Task, Tokens};
 
 /// An agent's traffic so far.
@@ -69,6 +70,14 @@ pub struct Work {
     pub category: Category,
     /// How urgent it is.
     pub priority: Priority,
+    /// The task says which model, or by which rule: the router's strategy has no say.
+    pub named: bool,
+}
+
+/// Whether a task's word for its model leaves nothing to the router's strategy.
+fn is_named(word: Option<&str>) -> bool {
+    let anything = Some(None);
+    word.is_some_and(|word| named_rule(word) != anything)
 }
 
 impl Work {
@@ -80,6 +89,26 @@ impl Work {
             attempt: task.attempt_number(),
             category: task.spec.category,
             priority: task.spec.priority,
+            named: is_named(task.spec.model.as_deref()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_and_a_rule_are_named_and_auto_is_not() {
+        let table = [
+            (None, false),
+            (Some("auto"), false),
+            (Some("qwen2.5-coder:7b"), true),
+            (Some("fast"), true),
+            (Some("best"), true),
+        ];
+        for (word, expected) in table {
+            assert_eq!(is_named(word), expected, "{word:?}");
         }
     }
 }

@@ -271,6 +271,7 @@ impl Gateway {
             category: caller.work.category,
             priority: caller.work.priority,
             model: request.model.clone(),
+            named: caller.work.named,
             digest: String::new(),
             endpoint: request.endpoint.clone(),
             context: request.context,

@@ -27,6 +27,8 @@ pub(super) struct Attempt {
     pub(super) place: Place,
     /// No other attempt followed, and its last request was answered.
     pub(super) is_success: bool,
+    /// The task says which model: no strategy of the router changes that.
+    pub(super) is_named: bool,
 }
 
 /// The attempts in `requests`, in the order of their beginning.
@@ -44,6 +46,7 @@ pub(super) fn attempts(requests: &[Served]) -> Vec<Attempt> {
                 requests: Vec::new(),
                 place: place_of(served),
                 is_success: false,
+                is_named: served.named,
             });
         attempt.requests.push(index);
         attempt.is_success = served.outcome.is_answered();

@@ -102,7 +102,11 @@ impl<'a> History<'a> {
         };
         for attempt in &self.attempts {
             walk.forward(attempt.at);
-            let choice = walk.choose(attempt, strategy, seed);
+            let choice = if attempt.is_named {
+                None
+            } else {
+                walk.choose(attempt, strategy, seed)
+            };
             let place = choice.as_ref().map_or_else(
                 || attempt.place.clone(),
                 |choice| (choice.endpoint.clone(), choice.model.clone()),

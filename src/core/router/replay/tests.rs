@@ -89,6 +89,18 @@ fn what_is_moved_takes_its_tokens_at_the_speed_of_its_new_place() {
 }
 
 #[test]
+fn an_attempt_whose_task_named_its_model_keeps_it() {
+    let mut log = lopsided();
+    for served in &mut log {
+        served.named = true;
+    }
+    let history = History::of(&log);
+    let rerouted = history.reroute(Strategy::Affinity, 7, &capacities());
+    assert_eq!((rerouted.moved, &rerouted.requests), (0, &log));
+    assert!((rerouted.successes - history.successes() as f64).abs() < f64::EPSILON);
+}
+
+#[test]
 fn without_attempts_or_another_place_nothing_moves() {
     let mut log = vec![served(1, 1, "small:3b", 0)];
     assert!(!History::of(&log).has_choice());
