@@ -5,6 +5,10 @@
 //! model is served, each other model has at most one batch, and everybody's wait is bounded by
 //! (models − 1) × ((k + 1) × swap + hold + longest request) + what is ahead of it in its model.
 //!
+//! A batch that nobody was served in was a load for nothing, so whoever waits for a model that has
+//! just come is admitted before anything else is decided, however short the quantum and however
+//! urgent another model. Only those who are less urgent are left behind by an urgent request.
+//!
 //! A swap is fenced (nothing is admitted to what has to go), drained, unloaded, confirmed, loaded
 //! and released; there is one at a time.
 
@@ -41,8 +45,9 @@ impl Dispatcher {
     pub(super) fn decide(&mut self, now: Moment, orders: &mut Vec<Order>) {
         self.wake = None;
         self.go_on(now, orders);
+        self.admit(now, orders, |lane| lane.is_fresh);
         self.consider_and_go_on(now, orders);
-        self.admit(now, orders);
+        self.admit(now, orders, |_| true);
         // Once those who have waited for a batch are admitted, its time may be over.
         self.consider_and_go_on(now, orders);
     }
@@ -121,11 +126,11 @@ impl Dispatcher {
         let Some(target) = self.choose(now) else {
             return;
         };
-        let is_urgent = self.may_pre_empt(target);
+        let urgent = self.may_pre_empt(target);
         let mut leaving: Vec<Leaving> = Vec::new();
         for (at, lane) in self.lanes.iter().enumerate() {
             if lane.state == State::Resident {
-                leaving.push((self.leave_when(lane, now, is_urgent), lane.served_at, at));
+                leaving.push((self.leave_when(lane, now, urgent), lane.served_at, at));
             }
         }
         leaving.sort();
@@ -139,7 +144,7 @@ impl Dispatcher {
         };
         let cut_short = |victim: &usize| {
             let lane = &self.lanes[*victim];
-            lane.has_work() && self.leave_when(lane, now, false) > Leave::Spent
+            lane.has_work() && self.leave_when(lane, now, None) > Leave::Spent
         };
         if victims.iter().any(cut_short) {
             self.pre_empted_at = Some(now);
@@ -237,7 +242,10 @@ impl Dispatcher {
         Some((victims, Going::Unloaded))
     }
 
-    fn leave_when(&self, lane: &Lane, now: Moment, is_urgent: bool) -> Leave {
+    /// When a resident runner may be left; `urgent` is when a request that may end its batch early
+    /// has come. That does not push aside what is as critical and came before it, or has waited for
+    /// this batch.
+    fn leave_when(&self, lane: &Lane, now: Moment, urgent: Option<Moment>) -> Leave {
         let retry = lane.stuck_since.map(|since| since + STUCK);
         if let Some(retry) = retry.filter(|retry| now < *retry) {
             return Leave::At(retry);
@@ -249,6 +257,8 @@ impl Dispatcher {
         let spent = lane
             .batch_since
             .saturating_add(self.quantum() / RESERVE * part);
+        let is_urgent =
+            urgent.is_some_and(|came| !lane.has_critical_by(came.max(lane.batch_since)));
         let is_foreign = lane.foreign_until.is_some_and(|until| now < until);
         if lane.has_work() || is_foreign {
             let is_over = now >= spent || is_urgent;
@@ -266,8 +276,9 @@ impl Dispatcher {
         }
     }
 
-    /// Once a round: everything that waited when it was last done has been served since.
-    fn may_pre_empt(&self, target: usize) -> bool {
+    /// When the critical request has come for which a batch may end early. Once a round: everything
+    /// that waited when it was last done has been served since.
+    fn may_pre_empt(&self, target: usize) -> Option<Moment> {
         let is_new_round = self.pre_empted_at.is_none_or(|before| {
             let others = self
                 .lanes
@@ -278,13 +289,14 @@ impl Dispatcher {
                 .filter_map(|(_, lane)| lane.oldest())
                 .all(|oldest| oldest > before)
         });
-        self.lanes[target].has_critical() && is_new_round
+        let came = self.lanes[target].waits_critically();
+        came.filter(|_| is_new_round)
     }
 
-    fn admit(&mut self, now: Moment, orders: &mut Vec<Order>) {
+    fn admit(&mut self, now: Moment, orders: &mut Vec<Order>, may: impl Fn(&Lane) -> bool) {
         for at in 0..self.lanes.len() {
             let lane = &mut self.lanes[at];
-            if lane.state != State::Resident || lane.fenced {
+            if lane.state != State::Resident || lane.fenced || !may(lane) {
                 continue;
             }
             while lane.running.len() < usize::from(lane.slots.get()) {

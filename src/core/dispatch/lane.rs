@@ -48,6 +48,8 @@ pub(super) struct Running {
     pub(super) work: Duration,
     pub(super) since: Moment,
     pub(super) at_once: u32,
+    /// When it has come, if it is critical.
+    critical: Option<Moment>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,6 +67,8 @@ pub(super) struct Lane {
     pub(super) state: State,
     /// Nothing is admitted: it is about to be unloaded, or may have been.
     pub(super) fenced: bool,
+    /// Nobody has been served since the batch began.
+    pub(super) is_fresh: bool,
     pub(super) epoch: u64,
     /// Memory, bytes; 0 when unknown.
     pub(super) size: u64,
@@ -93,7 +97,8 @@ pub(super) struct Lane {
     waiting: BTreeMap<Stamp, Waiting>,
     arrivals: BTreeMap<u64, Stamp>,
     backlog: Duration,
-    critical: u32,
+    /// When those that are critical have come, by number.
+    critical: BTreeMap<u64, Moment>,
     weights: u64,
     weighted: u128,
     flows: BTreeMap<String, Flow>,
@@ -107,6 +112,7 @@ impl Lane {
             runner,
             state: State::Installed,
             fenced: false,
+            is_fresh: false,
             epoch: 0,
             size: 0,
             load_time: None,
@@ -127,7 +133,7 @@ impl Lane {
             waiting: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             backlog: Duration::ZERO,
-            critical: 0,
+            critical: BTreeMap::new(),
             weights: 0,
             weighted: 0,
             flows: BTreeMap::new(),
@@ -139,6 +145,7 @@ impl Lane {
     pub(super) fn begin_batch(&mut self, now: Moment) {
         self.batch_since = now;
         self.idle_since = now;
+        self.is_fresh = true;
     }
 
     /// Whether this runner may be what its endpoint lists.
@@ -165,7 +172,18 @@ impl Lane {
     }
 
     pub(super) fn has_critical(&self) -> bool {
-        self.critical > 0
+        !self.critical.is_empty()
+    }
+
+    /// When the first of the critical requests that wait has come.
+    pub(super) fn waits_critically(&self) -> Option<Moment> {
+        self.critical.values().next().copied()
+    }
+
+    /// Whether a critical request that has come by then waits or runs.
+    pub(super) fn has_critical_by(&self, then: Moment) -> bool {
+        let runs = self.running.iter().filter_map(|running| running.critical);
+        runs.chain(self.waits_critically()).any(|came| came <= then)
     }
 
     /// When the request that waits longest has come.
@@ -211,13 +229,14 @@ impl Lane {
         let flow = self.flows.entry(ask.client.clone()).or_default();
         let start = flow.stamp.max(self.virtual_now);
         flow.stamp = start + cost(ask.work, ask.priority);
-        let is_critical = ask.priority == Priority::Critical;
         flow.open += 1;
         let stamp = (flow.stamp, number);
         let weight = weight(ask.priority);
         self.weights += weight;
         self.weighted += u128::from(weight) * now.as_micros();
-        self.critical += u32::from(is_critical);
+        if ask.priority == Priority::Critical {
+            self.critical.insert(number, now);
+        }
         self.backlog += ask.work;
         self.arrivals.insert(number, stamp);
         self.waiting.insert(
@@ -242,7 +261,7 @@ impl Lane {
         let weight = weight(waiting.priority);
         self.weights -= weight;
         self.weighted -= u128::from(weight) * waiting.arrived.as_micros();
-        self.critical -= u32::from(waiting.priority == Priority::Critical);
+        self.critical.remove(&stamp.1);
         self.backlog = self.backlog.saturating_sub(waiting.work);
         Some(waiting)
     }
@@ -305,12 +324,14 @@ impl Lane {
         self.past_focus = out_of_turn.then_some(now);
         self.virtual_now = self.virtual_now.max(waiting.start);
         self.touched = true;
+        self.is_fresh = false;
         self.running.push(Running {
             id: waiting.id,
             client: waiting.client.clone(),
             work: waiting.work,
             since: now,
             at_once: u32::try_from(self.running.len()).unwrap_or(u32::MAX) + 1,
+            critical: (waiting.priority == Priority::Critical).then_some(waiting.arrived),
         });
         Some(waiting)
     }
@@ -413,7 +434,8 @@ mod tests {
             assert!(lane.flows.len() <= FLOWS_MOST + 1, "{}", lane.flows.len());
         }
         assert!(lane.waiting.is_empty() && lane.arrivals.is_empty() && lane.running.is_empty());
-        assert_eq!((lane.backlog, lane.critical), (Duration::ZERO, 0));
+        assert_eq!(lane.backlog, Duration::ZERO);
+        assert!(lane.critical.is_empty());
         assert_eq!((lane.weights, lane.weighted), (0, 0), "no sum drifts");
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of the dispatcher: step by step, and whatever is asked of it.
 
+mod critical;
 mod properties;
 mod reload;
 mod residency;

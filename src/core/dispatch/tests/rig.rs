@@ -79,6 +79,8 @@ pub(super) struct Rig<'a> {
     resident: Vec<bool>,
     loading: Option<usize>,
     unloading: Vec<usize>,
+    /// Requests that a model has served since its load.
+    served: Vec<usize>,
     /// Client, turn, model.
     running: BTreeMap<u64, (usize, usize, usize)>,
     pub(super) fates: BTreeMap<u64, Fate>,
@@ -105,6 +107,7 @@ impl<'a> Rig<'a> {
             resident: vec![false; plan.models.len()],
             loading: None,
             unloading: Vec::new(),
+            served: vec![0; plan.models.len()],
             running: BTreeMap::new(),
             fates: BTreeMap::new(),
             loads: Vec::new(),
@@ -203,6 +206,7 @@ impl<'a> Rig<'a> {
         let (wanted, now) = (runner(model), self.now);
         if !self.plan.models[model].is_broken {
             self.resident[model] = true;
+            self.served[model] = 0;
             self.loads.push((model, now));
             let Weights { size, load, .. } = self.plan.models[model];
             return self.gpu.loaded(&wanted, size, load, now);
@@ -226,6 +230,9 @@ impl<'a> Rig<'a> {
                     let model = self.model(&runner);
                     assert!(self.resident[model] && !self.unloading.contains(&model));
                     assert_eq!(self.running_on(model), 0, "{runner:?} was not drained");
+                    let is_asked = self.waits_for(model);
+                    let was_used = self.served[model] > 0;
+                    assert!(was_used || !is_asked, "{runner:?} was loaded for nothing");
                     self.unloading.push(model);
                     self.after(self.plan.unload, Happening::Unloads(model));
                 }
@@ -262,6 +269,7 @@ impl<'a> Rig<'a> {
             .find(|(_, fate)| (fate.client, fate.model, fate.end) == (client, model, None));
         assert!(earlier.is_none(), "{id} of {arrived:?} before {earlier:?}");
         self.running.insert(id, (client, turn, model));
+        self.served[model] += 1;
         assert!(self.running_on(model) <= usize::from(self.plan.slots));
         self.after(self.plan.clients[client][turn].service, Happening::Ends(id));
     }
@@ -288,6 +296,11 @@ impl<'a> Rig<'a> {
         victims
             .map(|victim| self.model(&self.gpu.lanes[*victim].runner))
             .collect()
+    }
+
+    fn waits_for(&self, model: usize) -> bool {
+        let mut fates = self.fates.values();
+        fates.any(|fate| (fate.model, fate.end) == (model, None))
     }
 
     fn running_on(&self, wanted: usize) -> usize {
