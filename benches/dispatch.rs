@@ -317,7 +317,7 @@ impl Busy {
     }
 
     fn candidate(&self, runner: &Runner) -> Candidate {
-        let outlook = self.gpu.outlook(runner, self.now);
+        let outlook = self.gpu.outlook(runner, 0, self.now);
         Candidate {
             runner: runner.clone(),
             queue: outlook.queue,

@@ -249,13 +249,12 @@ mod tests {
         let mut endpoint = Endpoint::new("http://127.0.0.1:11434");
         endpoint.health = EndpointHealth::Ok;
         let load = EndpointLoad {
-            room: None,
             breaker: BreakerState::Open {
                 why: "refused".into(),
                 retry_ms: 5_000,
             },
             foreign: true,
-            models: BTreeMap::new(),
+            ..EndpointLoad::default()
         };
         let figures = Figures {
             first_token_ms: Quantiles {

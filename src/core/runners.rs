@@ -46,8 +46,24 @@ pub struct EndpointLoad {
     pub foreign: bool,
     /// GPU memory that its models may take, bytes, where that is known.
     pub room: Option<u64>,
+    /// The part of it that no model has taken, bytes; endpoints that share a GPU share it.
+    pub free: Option<u64>,
+    /// What a model that is not among `models` would meet, if something has to go for it.
+    pub stranger: Option<Ahead>,
     /// Models with a request, a residency or a history on it.
     pub models: BTreeMap<ModelName, ModelLoad>,
+}
+
+/// What a request that came now would meet before it is served, milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ahead {
+    /// Until its model could take it, were it in memory.
+    pub queue_ms: u64,
+    /// What is left of loading its model; 0 when it is in memory.
+    pub load_ms: u64,
+    /// What unloading others for it costs, with their reloads as far as they will be needed.
+    pub evict_ms: u64,
 }
 
 /// One model on one endpoint as the gateway sees it.
@@ -66,8 +82,10 @@ pub struct ModelLoad {
     pub running: u32,
     /// Requests that wait for it.
     pub queued: u32,
-    /// What a request that came now would wait, milliseconds.
+    /// What a request that came now would wait, the load of its model included, milliseconds.
     pub predicted_wait_ms: u64,
+    /// The same in its parts, where the gateway has told them.
+    pub ahead: Option<Ahead>,
     /// Prefill, learned, milliseconds a token.
     pub prefill_ms: Option<f64>,
     /// Generation, learned, milliseconds a token.

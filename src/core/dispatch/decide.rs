@@ -12,6 +12,7 @@
 //! A swap is fenced (nothing is admitted to what has to go), drained, unloaded, confirmed, loaded
 //! and released; there is one at a time.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::ask::{Moment, Order, Runner};
@@ -80,7 +81,7 @@ impl Dispatcher {
             {
                 return;
             }
-            change.phase = Phase::Unloading;
+            change.enter(Phase::Unloading, now);
             let going = change.going;
             for victim in change.victims.iter().filter(|_| going == Going::Unloaded) {
                 let lane = &mut self.lanes[*victim];
@@ -106,7 +107,7 @@ impl Dispatcher {
                 self.change = None;
                 return;
             }
-            change.phase = Phase::Loading;
+            change.enter(Phase::Loading, now);
             let target = change.target;
             self.lanes[target].state = State::Loading;
             let resident = self
@@ -149,10 +150,10 @@ impl Dispatcher {
         if victims.iter().any(cut_short) {
             self.pre_empted_at = Some(now);
         }
-        self.begin(target, victims, going);
+        self.begin(target, victims, going, now);
     }
 
-    pub(super) fn begin(&mut self, target: usize, victims: Vec<usize>, going: Going) {
+    pub(super) fn begin(&mut self, target: usize, victims: Vec<usize>, going: Going, now: Moment) {
         for victim in &victims {
             self.lanes[*victim].fenced = true;
         }
@@ -161,6 +162,7 @@ impl Dispatcher {
             victims,
             going,
             phase: Phase::Draining,
+            since: now,
             unloading: Duration::ZERO,
         });
     }
@@ -173,20 +175,19 @@ impl Dispatcher {
     }
 
     /// Leaves everything resident for this runner, whatever the rules say: for simulations.
-    pub(super) fn leave_for(&mut self, runner: &Runner) {
+    pub(super) fn leave_for(&mut self, runner: &Runner, now: Moment) {
         let Some(target) = self.find(runner).filter(|_| self.could_leave_for(runner)) else {
             return;
         };
         let resident = self.lanes.iter().enumerate();
         let resident = resident.filter(|(_, lane)| lane.state == State::Resident);
         let victims = resident.map(|(at, _)| at).collect();
-        self.begin(target, victims, Going::Unloaded);
+        self.begin(target, victims, Going::Unloaded, now);
     }
 
     /// The runner that is to be loaded next: by rounds, then by how much waits how long.
     fn choose(&self, now: Moment) -> Option<usize> {
         let wanted = |lane: &&Lane| lane.state == State::Installed && lane.is_wanted();
-        let swap = self.swap_estimate();
         let chosen = self
             .lanes
             .iter()
@@ -196,16 +197,16 @@ impl Dispatcher {
                 let mut others = self.lanes.iter().filter(wanted);
                 others.all(|other| !is_behind(lane, other))
             });
-        let urgent = |lane: &Lane| lane.has_critical();
         chosen
-            .max_by_key(|(at, lane)| {
-                (
-                    urgent(lane),
-                    lane.pressure(now, swap),
-                    std::cmp::Reverse(*at),
-                )
-            })
             .map(|(at, _)| at)
+            .max_by_key(|at| self.rank(*at, now))
+    }
+
+    /// Which runner comes first within a round: the one with the greater rank.
+    pub(super) fn rank(&self, at: usize, now: Moment) -> (bool, u128, Reverse<usize>) {
+        let lane = &self.lanes[at];
+        let pressure = lane.pressure(now, self.swap_estimate());
+        (lane.has_critical(), pressure, Reverse(at))
     }
 
     /// What has to go so that `target` can be loaded; none while that may not go.
@@ -344,7 +345,7 @@ impl Dispatcher {
 }
 
 /// Whether `lane` was served since the oldest request of `other` arrived, and later than it.
-fn is_behind(lane: &Lane, other: &Lane) -> bool {
+pub(super) fn is_behind(lane: &Lane, other: &Lane) -> bool {
     lane.served_at > other.served_at && lane.served_at >= other.oldest()
 }
 

@@ -57,7 +57,24 @@ pub(super) struct Change {
     pub(super) victims: Vec<usize>,
     pub(super) going: Going,
     pub(super) phase: Phase,
+    /// When this phase began.
+    pub(super) since: Moment,
     pub(super) unloading: Duration,
+}
+
+impl Change {
+    pub(super) fn enter(&mut self, phase: Phase, now: Moment) {
+        self.phase = phase;
+        self.since = now;
+    }
+
+    /// How long it has been loading.
+    pub(super) fn loading(&self, now: Moment) -> Duration {
+        match self.phase {
+            Phase::Loading => now.saturating_sub(self.since),
+            Phase::Draining | Phase::Unloading => Duration::ZERO,
+        }
+    }
 }
 
 /// How victims go.

@@ -30,7 +30,7 @@ impl Dispatcher {
             return false;
         }
         lane.reloaded_at = Some(now);
-        self.begin(at, vec![at], Going::Unloaded);
+        self.begin(at, vec![at], Going::Unloaded, now);
         true
     }
 }

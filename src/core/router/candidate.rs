@@ -12,7 +12,9 @@ use super::explain::{REJECTED_MAX, Rejected};
 use crate::core::catalogue::{Catalogue, NoModel};
 use crate::core::endpoint::{Endpoint, EndpointHealth, EndpointName};
 use crate::core::model::{Model, ModelName};
-use crate::core::runners::{BreakerState, EndpointLoad, GatewayReport, ModelLoad, RunnerState};
+use crate::core::runners::{
+    Ahead, BreakerState, EndpointLoad, GatewayReport, ModelLoad, RunnerState,
+};
 
 /// Bytes a millisecond that a load reads where nothing was measured: 1 GB/s, a fast disk.
 const LOAD_BYTES_PER_MS: f64 = 1e6;
@@ -21,10 +23,6 @@ const LOAD_BYTES_PER_MS: f64 = 1e6;
 const MEMORY_BYTES_PER_MS: f64 = 4e8;
 /// Prefill is faster than generation by this much: tokens are worked on together.
 const PREFILL_SPEEDUP: f64 = 10.0;
-/// Unloading a model, milliseconds (Ollama waits for the memory to be free).
-const UNLOAD_MS: f64 = 1_500.0;
-/// How likely an idle model that has to go is needed again soon.
-const IDLE_NEEDED: f64 = 0.25;
 /// Tokens that one request of an agent brings, typically: system prompt, map, files.
 const PROMPT_TOKENS: f64 = 6_000.0;
 /// Tokens of an answer with edits.
@@ -280,52 +278,74 @@ fn gate(breaker: &BreakerState, world: &World<'_>) -> Gate {
     }
 }
 
+/// What an attempt would take there. Where the gateway tells what a request would meet, that is
+/// taken as it is; of a model that it does not know it tells what the endpoint is like.
 fn times(
     endpoint: &Endpoint,
     load: Option<&EndpointLoad>,
     runner: Option<&ModelLoad>,
     model: &Model,
 ) -> Times {
-    let is_loaded = match runner.map(|runner| runner.state) {
-        Some(RunnerState::Idle | RunnerState::Busy | RunnerState::Loading) => true,
-        Some(RunnerState::Unloading) => false,
-        // The gateway has not used it: the catalogue has looked itself.
-        Some(RunnerState::Installed) | None => endpoint.resident.contains_key(&model.name),
-    };
     let decode = model.size as f64 / MEMORY_BYTES_PER_MS;
     let decode = runner.and_then(|runner| runner.decode_ms).unwrap_or(decode);
     let prefill = runner.and_then(|runner| runner.prefill_ms);
     let prefill = prefill.unwrap_or(decode / PREFILL_SPEEDUP);
+    let is_there = endpoint.resident.contains_key(&model.name);
+    let (wait, load) = match (runner, runner.and_then(|runner| runner.ahead)) {
+        (Some(runner), Some(ahead)) => (ahead.queue_ms as f64, told(runner, ahead, model)),
+        (Some(runner), None) => (
+            runner.predicted_wait_ms as f64,
+            guessed(runner, is_there, model),
+        ),
+        (None, _) if is_there => (0.0, 0.0),
+        (None, _) => strange(load, model),
+    };
     Times {
-        wait: runner.map_or(0.0, |runner| runner.predicted_wait_ms as f64),
-        load: if is_loaded {
-            0.0
-        } else {
-            load_ms(runner, model) + eviction_ms(endpoint, load)
-        },
+        wait,
+        load,
         service: prefill * PROMPT_TOKENS + decode * ANSWER_TOKENS,
     }
 }
 
-fn load_ms(runner: Option<&ModelLoad>, model: &Model) -> f64 {
-    let measured = runner.and_then(|runner| runner.load_ms);
-    measured.map_or(model.size as f64 / LOAD_BYTES_PER_MS, |millis| {
-        millis as f64
-    })
+/// Unloading and loading as the gateway tells them; a load that it has never seen is estimated.
+fn told(runner: &ModelLoad, ahead: Ahead, model: &Model) -> f64 {
+    let is_known = ahead.load_ms == 0 || runner.state == RunnerState::Loading;
+    let load = if is_known || runner.load_ms.is_some() {
+        ahead.load_ms as f64
+    } else {
+        read_ms(model)
+    };
+    load + ahead.evict_ms as f64
 }
 
-/// What has to go, and how much it will be missed.
-fn eviction_ms(endpoint: &Endpoint, load: Option<&EndpointLoad>) -> f64 {
-    let mut cost: f64 = 0.0;
-    for name in endpoint.resident.keys() {
-        let runner = load.and_then(|load| load.models.get(name));
-        let is_used = runner.is_some_and(|runner| runner.running + runner.queued > 0);
-        let needed = if is_used { 1.0 } else { IDLE_NEEDED };
-        let again = endpoint
-            .models
-            .get(name)
-            .map_or(0.0, |model| load_ms(runner, model));
-        cost = cost.max(UNLOAD_MS + needed * again);
+/// The same where it tells no more than the state.
+fn guessed(runner: &ModelLoad, is_there: bool, model: &Model) -> f64 {
+    match runner.state {
+        RunnerState::Idle | RunnerState::Busy | RunnerState::Loading => 0.0,
+        // The gateway has not used it: the catalogue has looked itself.
+        RunnerState::Installed if is_there => 0.0,
+        RunnerState::Installed | RunnerState::Unloading => runner
+            .load_ms
+            .map_or(read_ms(model), |millis| millis as f64),
     }
-    cost
+}
+
+/// Waiting, and unloading and loading, for a model that the gateway has never been asked for: it
+/// waits for others only where there is no room beside them.
+fn strange(load: Option<&EndpointLoad>, model: &Model) -> (f64, f64) {
+    let free = load.and_then(|load| load.free);
+    let ahead = load.and_then(|load| load.stranger).unwrap_or_default();
+    let has_room = free.is_some_and(|free| model.size <= free);
+    let wait = if has_room { 0 } else { ahead.queue_ms };
+    let evict = if has_room || free.is_none() {
+        0
+    } else {
+        ahead.evict_ms
+    };
+    (wait as f64, read_ms(model) + evict as f64)
+}
+
+/// Reading a model's file.
+fn read_ms(model: &Model) -> f64 {
+    model.size as f64 / LOAD_BYTES_PER_MS
 }

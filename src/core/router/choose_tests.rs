@@ -12,7 +12,9 @@ use crate::core::model::{Capability, Model, Residency};
 use crate::core::router::candidate::Fits;
 use crate::core::router::learned::Lesson;
 use crate::core::router::reward::{Ending, Rounds, reward};
-use crate::core::runners::{BreakerState, EndpointLoad, GatewayReport, ModelLoad, RunnerState};
+use crate::core::runners::{
+    Ahead, BreakerState, EndpointLoad, GatewayReport, ModelLoad, RunnerState,
+};
 use crate::core::verify::VerifyOutcome;
 
 /// A whole world, owned.
@@ -161,6 +163,43 @@ fn a_named_model_goes_where_it_takes_the_least_time() {
         squad.choose(&gone),
         Err(NoModel::NotInstalled { .. })
     ));
+}
+
+#[test]
+fn what_the_gateway_tells_of_a_place_is_counted_once() {
+    let mut squad = squad(&[("a", &[("m:7b", 7)])]);
+    let load = squad.load("a", "m:7b");
+    load.predicted_wait_ms = 5_000;
+    load.load_ms = Some(6_000);
+    load.ahead = Some(Ahead {
+        queue_ms: 1_000,
+        load_ms: 4_000,
+        evict_ms: 500,
+    });
+    let choice = choose(&ask(Strategy::LeastLoaded), &squad.world(), &squad.learned).unwrap();
+    let chosen = choice.routing.chosen;
+    assert_eq!((chosen.wait_ms, chosen.load_ms), (1_000, 4_500));
+}
+
+#[test]
+fn a_model_that_nobody_has_asked_for_goes_where_there_is_room_beside_the_others() {
+    let mut squad = squad(&[("a", &[("m:7b", 7)]), ("b", &[("m:7b", 7)])]);
+    let mut endpoint = |name: &str, free| {
+        let load = squad.gateway.endpoints.entry(name.into()).or_default();
+        load.free = free;
+        load.stranger = Some(Ahead {
+            queue_ms: 9_000,
+            load_ms: 0,
+            evict_ms: 2_000,
+        });
+    };
+    endpoint("a", Some(4_100_000_000));
+    endpoint("b", Some(4_300_000_000));
+    let choice = choose(&ask(Strategy::LeastLoaded), &squad.world(), &squad.learned).unwrap();
+    // 4.2 GB at 1 GB/s.
+    let times = |it: &Considered| (it.endpoint.clone(), it.wait_ms, it.load_ms);
+    assert_eq!(times(&choice.routing.chosen), ("b".into(), 0, 4_200));
+    assert_eq!(times(&choice.routing.others[0]), ("a".into(), 9_000, 6_200));
 }
 
 #[test]

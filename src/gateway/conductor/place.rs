@@ -21,11 +21,6 @@ use crate::core::vram::Shape;
 use crate::gateway::ask::Ask;
 use crate::gateway::course::Caller;
 
-/// A load before one was measured: a 7B model from a fast disk.
-const LOAD_PRIOR: Duration = Duration::from_secs(5);
-/// Unloading a model, until its memory is free: Ollama looks every 250 ms, and 0.5 to 1.5 s are
-/// usual.
-const EVICT: Duration = Duration::from_millis(1_500);
 /// Before a look at the catalogue when an endpoint has not been seen since the start.
 const UNSEEN: Duration = Duration::from_millis(200);
 /// Longest wait before a request that found no endpoint looks again.
@@ -213,7 +208,7 @@ impl Conductor {
                 .collect();
             let candidates: Vec<Candidate> = open
                 .iter()
-                .map(|site| candidate((state, &loads), site, request, now))
+                .map(|site| candidate(state, site, request, now))
                 .collect();
             let choice = choose(&candidates);
             let chosen = choice.and_then(|choice| Some((open.get(choice.index)?, choice)));
@@ -327,37 +322,22 @@ impl Conductor {
 /// The state, and what the dispatchers say of all endpoints.
 type Known<'a> = (&'a State, &'a BTreeMap<EndpointName, EndpointLoad>);
 
-fn candidate(
-    (state, loads): Known<'_>,
-    site: &Site<'_>,
-    request: &Request,
-    now: Duration,
-) -> Candidate {
+fn candidate(state: &State, site: &Site<'_>, request: &Request, now: Duration) -> Candidate {
     let runner = runner(site);
     let gpu = state.gpu_of(&runner);
-    let load = load_of(loads, &runner.endpoint, &runner.model);
-    let is_resident = resident_context(load) == Some(runner.context);
-    let others = loads.get(&runner.endpoint).is_some_and(|it| {
-        it.models
-            .values()
-            .any(|it| resident_context(Some(it)).is_some())
-    });
-    let loading = load
-        .and_then(|load| load.load_ms)
-        .map(Duration::from_millis);
-    let loading = loading.unwrap_or(LOAD_PRIOR);
+    let outlook = gpu.map(|gpu| gpu.outlook(&runner, site.need, now));
+    let outlook = outlook.unwrap_or_default();
     let size = size(state, request);
-    let epoch = load.map_or(0, |load| load.epoch);
+    let read = outlook.epoch.map_or(0.0, |epoch| {
+        let conversations = &state.conversations;
+        conversations.hit(&runner, epoch, &request.prefixes)
+    });
     Candidate {
-        queue: gpu.map_or(Duration::ZERO, |gpu| gpu.predicted_wait(&runner, now)),
-        load: if is_resident { Duration::ZERO } else { loading },
-        evict: if is_resident || !others {
-            Duration::ZERO
-        } else {
-            EVICT + loading / 2
-        },
+        queue: outlook.queue,
+        load: outlook.load,
+        evict: outlook.eviction,
         prefill: state.rates.prefill(&runner, size.prompt),
-        hit: state.conversations.hit(&runner, epoch, &request.prefixes),
+        hit: read,
         decode: state.rates.decode(&runner, size.output),
         penalty: state.breakers.penalty(&runner.endpoint, &runner.model, now),
         runner,

@@ -157,7 +157,7 @@ impl<'a> World<'a> {
     pub(super) fn leave_for(&mut self, model: usize) {
         let runner = self.runner(0, model);
         if let Scheduler::Dispatcher(gpu) = &mut self.schedulers[0] {
-            gpu.leave_for(&runner);
+            gpu.leave_for(&runner, self.now);
         }
         self.obey(0);
     }

@@ -364,28 +364,3 @@ fn swaps_that_the_order_of_arrival_would_have_made_are_counted() {
     );
     assert_eq!((loads.swap_time, loads.avoided_time), (secs(15), secs(45)));
 }
-
-#[test]
-fn an_outlook_tells_the_queue_the_load_and_what_has_to_go_apart() {
-    let mut gpu = with_a();
-    gpu.submit(ask(1, "x", "a"), secs(0));
-    gpu.orders(secs(0));
-    let warm = gpu.outlook(&runner("a"), secs(4));
-    assert_eq!(
-        (warm.queue, warm.load, warm.eviction),
-        (secs(6), secs(0), secs(0))
-    );
-    assert!(warm.epoch.is_some());
-    gpu.submit(
-        Ask {
-            priority: Priority::Low,
-            ..ask(2, "y", "b")
-        },
-        secs(4),
-    );
-    let cold = gpu.outlook(&runner("b"), secs(4));
-    // What runs at `a`, then 2 itself, each 10 s; 14 s for a's reload and 1.5 s to unload it.
-    assert_eq!((cold.queue, cold.load), (secs(16), secs(15)));
-    assert_eq!(cold.eviction, Duration::from_millis(15_500));
-    assert_eq!(gpu.predicted_wait(&runner("b"), secs(4)), secs(31));
-}
