@@ -79,8 +79,8 @@ pub(super) struct Rig<'a> {
     resident: Vec<bool>,
     loading: Option<usize>,
     unloading: Vec<usize>,
-    /// Requests that a model has served since its load.
-    served: Vec<usize>,
+    /// Somebody has waited for a model when it came, and nobody has been served there since.
+    owed: Vec<bool>,
     /// Client, turn, model.
     running: BTreeMap<u64, (usize, usize, usize)>,
     pub(super) fates: BTreeMap<u64, Fate>,
@@ -107,7 +107,7 @@ impl<'a> Rig<'a> {
             resident: vec![false; plan.models.len()],
             loading: None,
             unloading: Vec::new(),
-            served: vec![0; plan.models.len()],
+            owed: vec![false; plan.models.len()],
             running: BTreeMap::new(),
             fates: BTreeMap::new(),
             loads: Vec::new(),
@@ -206,7 +206,7 @@ impl<'a> Rig<'a> {
         let (wanted, now) = (runner(model), self.now);
         if !self.plan.models[model].is_broken {
             self.resident[model] = true;
-            self.served[model] = 0;
+            self.owed[model] = self.waits_for(model);
             self.loads.push((model, now));
             let Weights { size, load, .. } = self.plan.models[model];
             return self.gpu.loaded(&wanted, size, load, now);
@@ -230,9 +230,7 @@ impl<'a> Rig<'a> {
                     let model = self.model(&runner);
                     assert!(self.resident[model] && !self.unloading.contains(&model));
                     assert_eq!(self.running_on(model), 0, "{runner:?} was not drained");
-                    let is_asked = self.waits_for(model);
-                    let was_used = self.served[model] > 0;
-                    assert!(was_used || !is_asked, "{runner:?} was loaded for nothing");
+                    assert!(!self.owed[model], "{runner:?} was loaded for nothing");
                     self.unloading.push(model);
                     self.after(self.plan.unload, Happening::Unloads(model));
                 }
@@ -269,7 +267,7 @@ impl<'a> Rig<'a> {
             .find(|(_, fate)| (fate.client, fate.model, fate.end) == (client, model, None));
         assert!(earlier.is_none(), "{id} of {arrived:?} before {earlier:?}");
         self.running.insert(id, (client, turn, model));
-        self.served[model] += 1;
+        self.owed[model] = false;
         assert!(self.running_on(model) <= usize::from(self.plan.slots));
         self.after(self.plan.clients[client][turn].service, Happening::Ends(id));
     }
