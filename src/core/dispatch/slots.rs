@@ -5,14 +5,23 @@
 //! more is tried while nobody has waited and the requests together get faster; the first that
 //! waits gives the number away exactly.
 //!
+//! Short answers wait shortly, so a wait is judged by what the service took as well; and throughput
+//! is measured with the wait, because requests that wait inside are not served at a time: then one
+//! more above the slots adds nothing, whatever their waits are taken for.
+//!
 //! Invariant: pure.
 
 use std::time::Duration;
 
 use super::ask::{Moment, ServiceTiming};
 
-/// A wait inside the endpoint that means "no slot was free"; below it is noise of its scheduler.
+/// A wait inside the endpoint that means "no slot was free", however long the service.
 const SLOT_WAIT: Duration = Duration::from_millis(200);
+/// The same as a part of the service: who finds all slots busy waits for the rest of one, half of it
+/// on average.
+const SLOT_WAIT_PART: u32 = 4;
+/// Below this it is noise of the endpoint's scheduler, or the prompt being cut into tokens.
+const SLOT_WAIT_LEAST: Duration = Duration::from_millis(50);
 /// One more request at a time must give this much more throughput to be kept.
 const GAIN: f64 = 1.1;
 /// After this long a limit that was found is tried again: the endpoint may have been restarted
@@ -78,7 +87,7 @@ impl Slots {
         let at_once = u16::try_from(sample.admitted_with)
             .unwrap_or(MOST)
             .clamp(1, MOST);
-        if sample.timing.slot_wait >= SLOT_WAIT {
+        if has_waited(&sample.timing) {
             if at_once > 1 {
                 self.settle(at_once - 1, now);
             }
@@ -94,7 +103,7 @@ impl Slots {
     }
 
     fn note_rate(&mut self, at_once: u16, timing: ServiceTiming) {
-        let seconds = timing.decode.as_secs_f64();
+        let seconds = (timing.slot_wait + timing.decode).as_secs_f64();
         if timing.output_tokens == 0 || seconds <= 0.0 {
             return;
         }
@@ -124,6 +133,12 @@ impl Slots {
         self.now = self.now.min(slots);
         self.limit = Some((slots, now));
     }
+}
+
+/// Whether a request found no free slot inside its endpoint.
+fn has_waited(timing: &ServiceTiming) -> bool {
+    let part = (timing.prefill + timing.decode) / SLOT_WAIT_PART;
+    timing.slot_wait >= SLOT_WAIT.min(part.max(SLOT_WAIT_LEAST))
 }
 
 #[cfg(test)]
@@ -158,6 +173,41 @@ mod tests {
             serve(&mut slots, real, 40);
             assert_eq!(u32::from(slots.get()), real);
         }
+    }
+
+    /// Answers that take so long, and wait for as long as is told for so many at a time.
+    fn short(slots: &mut Slots, decode: u64, wait: impl Fn(u64) -> u64) {
+        for number in 0..60 {
+            let at_once = u32::from(slots.get());
+            let timing = ServiceTiming {
+                slot_wait: Duration::from_millis(wait(u64::from(at_once))),
+                decode: Duration::from_millis(decode),
+                output_tokens: 6,
+                ..ServiceTiming::default()
+            };
+            let sample = Sample {
+                admitted_with: at_once,
+                ended_with: at_once,
+                wanted: true,
+                timing,
+            };
+            slots.learn(sample, Duration::from_secs(number));
+        }
+    }
+
+    #[test]
+    fn short_answers_that_wait_shortly_give_the_slots_away_too() {
+        let mut slots = Slots::new(None);
+        short(&mut slots, 400, |at_once| if at_once > 2 { 150 } else { 0 });
+        assert_eq!(slots.get(), 2);
+    }
+
+    #[test]
+    fn requests_that_wait_inside_are_not_taken_for_faster_together() {
+        let mut slots = Slots::new(None);
+        // Three share two slots: 90 ms each instead of 60. Their waits are too short to count.
+        short(&mut slots, 60, |at_once| 30 * at_once.saturating_sub(2));
+        assert_eq!(slots.get(), 2);
     }
 
     #[test]
