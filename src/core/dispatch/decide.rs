@@ -51,6 +51,8 @@ impl Dispatcher {
         self.admit(now, orders, |_| true);
         // Once those who have waited for a batch are admitted, its time may be over.
         self.consider_and_go_on(now, orders);
+        self.shadow
+            .catch_up(&mut self.lanes, &self.room, self.swaps);
     }
 
     fn consider_and_go_on(&mut self, now: Moment, orders: &mut Vec<Order>) {
@@ -307,6 +309,7 @@ impl Dispatcher {
                 let Some(admitted) = lane.admit(stamp, now) else {
                     break;
                 };
+                self.shadow.admitted(stamp.1, at);
                 let swap = lane
                     .swap
                     .as_ref()

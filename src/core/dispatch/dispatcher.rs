@@ -142,7 +142,6 @@ impl Dispatcher {
                 stamp: Some(stamp),
             },
         );
-        self.shadow.serve(&mut self.lanes, at, &self.room);
     }
 
     /// A request that waits is given up. A load that was ordered for it goes on.
@@ -472,6 +471,7 @@ impl Dispatcher {
     }
 
     fn forget_lanes(&mut self) {
+        self.shadow.flush(&mut self.lanes, &self.room);
         self.lanes.retain(Lane::is_used);
         for (at, lane) in self.lanes.iter().enumerate() {
             for id in lane.requests() {

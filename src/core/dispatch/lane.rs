@@ -186,6 +186,11 @@ impl Lane {
         runs.chain(self.waits_critically()).any(|came| came <= then)
     }
 
+    /// The number of the request that waits longest.
+    pub(super) fn first_number(&self) -> Option<u64> {
+        self.arrivals.keys().next().copied()
+    }
+
     /// When the request that waits longest has come.
     pub(super) fn oldest(&self) -> Option<Moment> {
         let (_, stamp) = self.arrivals.first_key_value()?;

@@ -186,11 +186,13 @@ impl Dispatcher {
         let mut loads = Loads {
             swaps: self.swaps,
             swap_time: self.swapping,
-            avoided: self.shadow.swaps.saturating_sub(self.swaps),
+            avoided: self.shadow.avoided,
             ..Loads::default()
         };
         let avoided = u32::try_from(loads.avoided).unwrap_or(u32::MAX);
-        loads.avoided_time = self.swap_time.unwrap_or_default().saturating_mul(avoided);
+        let made = u32::try_from(self.swaps).unwrap_or(u32::MAX);
+        let average = self.swapping.checked_div(made).unwrap_or_default();
+        loads.avoided_time = average.saturating_mul(avoided);
         let (stranger, free) = (self.stranger(now), self.free());
         for (name, _) in &self.endpoints {
             let endpoint = loads.endpoints.entry(name.clone()).or_default();

@@ -6,4 +6,5 @@ mod properties;
 mod reload;
 mod residency;
 mod rig;
+mod shadow;
 mod steps;

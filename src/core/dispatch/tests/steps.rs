@@ -333,34 +333,3 @@ fn an_unload_that_is_stuck_lets_the_model_be_served_and_is_tried_again() {
     assert_eq!(gpu.deadline(), Some(secs(42)));
     assert_eq!(gpu.orders(secs(42)), [unload("a")]);
 }
-
-#[test]
-fn swaps_that_the_order_of_arrival_would_have_made_are_counted() {
-    let mut gpu = with_a();
-    for (id, model) in [(1, "a"), (2, "b"), (3, "a"), (4, "b"), (5, "a")] {
-        gpu.submit(ask(id, &format!("c{id}"), model), secs(0));
-    }
-    let mut now = 0;
-    let (mut ended, mut done) = (Vec::new(), 0);
-    while done < 5 {
-        now += 1;
-        for order in gpu.orders(secs(now)) {
-            match order {
-                Order::Admit { id, .. } => ended.push(id),
-                Order::Load { runner, .. } => gpu.loaded(&runner, 10, secs(14), secs(now)),
-                Order::Unload { runner } => gpu.unloaded(&runner, secs(1), secs(now)),
-            }
-        }
-        for id in ended.drain(..) {
-            gpu.finished(id, None, secs(now));
-            done += 1;
-        }
-    }
-    let loads = gpu.load(secs(now));
-    assert_eq!(
-        (loads.swaps, loads.avoided),
-        (1, 3),
-        "a a a b b instead of a b a b a"
-    );
-    assert_eq!((loads.swap_time, loads.avoided_time), (secs(15), secs(45)));
-}
