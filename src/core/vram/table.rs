@@ -3,6 +3,11 @@
 //! Memory grows with the tokens of all slots in a straight line, `a + b · tokens`, exact to about
 //! 100 MiB for most models. With two observations the line is theirs; with one it has the slope of
 //! the formula; with none the formula is taken with a margin.
+//!
+//! An endpoint does not tell how many slots it has loaded a model with. Who asks does not always know
+//! either, and takes one for all: the need for more comes out too large then, never too small. The
+//! same bytes for the same context with other slots are the same load called otherwise, and say
+//! nothing about what a slot takes.
 
 use std::collections::BTreeMap;
 
@@ -99,6 +104,11 @@ impl VramTable {
         shape: Shape,
         size: u64,
     ) -> bool {
+        let key = Key::new(endpoint, &model.digest, shape.kv_cache);
+        if let Some(seen) = self.models.get_mut(&key) {
+            seen.sizes
+                .retain(|at, known| !is_same_load((*at, *known), (shape, size)));
+        }
         self.put(endpoint, &model.digest, (shape, size))
     }
 
@@ -144,6 +154,19 @@ impl VramTable {
         VramNeed {
             size,
             source: NeedSource::Fitted,
+        }
+    }
+
+    /// Takes what was stored. Of several rows for one load the one with the fewest slots stays.
+    fn restore(&mut self, row: &Observed) {
+        let key = Key::new(&row.endpoint, &row.digest, row.shape.kv_cache);
+        let seen = self.models.get(&key);
+        let is_known = seen.is_some_and(|seen| {
+            let mut sizes = seen.sizes.iter();
+            sizes.any(|(at, size)| is_same_load((*at, *size), (row.shape, row.size)))
+        });
+        if !is_known {
+            self.put(&row.endpoint, &row.digest, (row.shape, row.size));
         }
     }
 
@@ -262,6 +285,12 @@ fn median_slope(points: &[(u64, u64)]) -> f64 {
         .max(0.0)
 }
 
+/// Whether a row is what was seen now, with other slots.
+fn is_same_load(known: ((u32, u16), u64), (shape, size): (Shape, u64)) -> bool {
+    let ((context, slots), bytes) = known;
+    context == shape.context && bytes == size && slots != shape.slots.max(1)
+}
+
 fn computed(model: &Model, shape: Shape) -> VramNeed {
     let known = model.architecture.as_ref();
     if let Some(size) = known.and_then(|it| formula(model.size, it, shape)) {
@@ -316,8 +345,9 @@ impl From<VramTable> for Vec<Observed> {
 impl From<Vec<Observed>> for VramTable {
     fn from(rows: Vec<Observed>) -> Self {
         let mut table = Self::default();
+        // They were written by context and slots.
         for row in rows {
-            table.put(&row.endpoint, &row.digest, (row.shape, row.size));
+            table.restore(&row);
         }
         table
     }

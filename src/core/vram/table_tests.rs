@@ -142,6 +142,51 @@ fn models_seen_long_ago_are_forgotten() {
     assert_eq!(table.models.len(), MODELS_MAX);
 }
 
+#[test]
+fn the_same_bytes_with_other_slots_say_nothing_about_what_a_slot_takes() {
+    let mut table = VramTable::default();
+    let one = model(Some(llama()));
+    table.observe(&local(), &one, shape(16_384, 1), 7 * GIB);
+    let expected = table.need(&local(), &one, shape(16_384, 4));
+    assert!(expected.size > 8 * GIB, "three more slots: {expected:?}");
+    // Somebody took it for two slots meanwhile; the last word counts.
+    table.observe(&local(), &one, shape(16_384, 2), 7 * GIB);
+    table.observe(&local(), &one, shape(16_384, 1), 7 * GIB);
+    assert_eq!(table.need(&local(), &one, shape(16_384, 4)), expected);
+}
+
+#[test]
+fn stored_rows_of_one_load_with_several_slots_are_read_as_the_one_with_the_fewest() {
+    let row = |context: u32, slots: u16, size: u64| {
+        serde_json::json!({
+            "endpoint": "local", "digest": "d", "size": size,
+            "shape": {"context": context, "slots": slots, "kv_cache": "f16"},
+        })
+    };
+    let read = |rows: Vec<serde_json::Value>| -> VramTable {
+        serde_json::from_value(serde_json::Value::Array(rows)).unwrap()
+    };
+    let probed = vec![
+        row(16_384, 1, 7 * GIB),
+        row(16_384, 2, 7 * GIB),
+        row(16_384, 4, 7 * GIB),
+        row(32_768, 1, 9 * GIB),
+    ];
+    let told = vec![row(16_384, 1, 7 * GIB), row(32_768, 1, 9 * GIB)];
+    let one = model(Some(llama()));
+    for slots in [1, 2, 4] {
+        let need = |table: &VramTable| table.need(&local(), &one, shape(32_768, slots));
+        assert_eq!(
+            need(&read(probed.clone())),
+            need(&read(told.clone())),
+            "{slots}"
+        );
+    }
+    let differing = vec![row(16_384, 1, 7 * GIB), row(16_384, 2, 9 * GIB)];
+    let need = read(differing).need(&local(), &one, shape(16_384, 2));
+    assert_eq!((need.size, need.source), (9 * GIB, NeedSource::Observed));
+}
+
 proptest! {
     #[test]
     fn whatever_was_reported_more_tokens_never_need_less(

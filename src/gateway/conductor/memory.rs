@@ -11,7 +11,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::report::load_of;
 use super::state::{Conductor, Seat, State};
 use crate::core::catalogue::Catalogue;
 use crate::core::context::LADDER;
@@ -93,12 +92,19 @@ impl Conductor {
         };
         let tuned = self.settings.models.tuning(model.name.as_str()).context;
         let trained = model.context_length.unwrap_or(u32::MAX);
-        let shape = Shape {
-            context: tuned.unwrap_or(LADDER[0]).min(trained),
-            slots: seat.parallel.unwrap_or(1),
-            kv_cache: seat.kv_cache,
-        };
+        let shape = shape(seat, tuned.unwrap_or(LADDER[0]).min(trained));
         state.learned.vram.need(&seat.name, model, shape).size > room
+    }
+}
+
+/// What a runner of this endpoint is loaded as. How many slots it has is known where that is
+/// configured; what the dispatcher tries out meanwhile says nothing about a load. One stands for as
+/// many as there are: what is seen of such loads counts for all of them.
+pub(super) fn shape(seat: &Seat, context: u32) -> Shape {
+    Shape {
+        context,
+        slots: seat.parallel.unwrap_or(1).max(1),
+        kv_cache: seat.kv_cache,
     }
 }
 
@@ -148,7 +154,6 @@ impl State {
         catalogue: &Catalogue,
         (seat, now): (Option<&Seat>, Duration),
     ) {
-        let loads = self.loads(now);
         let installed = catalogue.endpoints.get(endpoint);
         let room = seat.and_then(|seat| self.room(seat));
         let taken = self.taken_beside(endpoint, listed);
@@ -157,12 +162,7 @@ impl State {
             self.spills(endpoint, it, (room, taken), now);
             let model = installed.and_then(|endpoint| endpoint.model(&it.model));
             if let (Some(model), Some(seat)) = (model, seat) {
-                let slots = load_of(&loads, endpoint, &model.name).map_or(1, |load| load.slots);
-                let shape = Shape {
-                    context: it.context,
-                    slots: slots.max(1),
-                    kv_cache: seat.kv_cache,
-                };
+                let shape = shape(seat, it.context);
                 self.learned.vram.observe(endpoint, model, shape, it.size);
             }
         }
@@ -201,5 +201,130 @@ impl State {
         }
         self.trouble
             .insert(key, format!("{percent} % of it {SPILLED}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::core::Timestamp;
+    use crate::core::dispatch::{Ask, Focus, RequestId, ServiceTiming};
+    use crate::core::endpoint::Endpoint;
+    use crate::core::model::ModelName;
+    use crate::core::task::Priority;
+    use crate::core::vram::{KvCache, NeedSource};
+    use crate::gateway::conductor::ConductorSettings;
+
+    fn seat(parallel: Option<u16>) -> Seat {
+        Seat {
+            name: "local".into(),
+            url: "http://127.0.0.1:1".into(),
+            parallel,
+            room: None,
+            kv_cache: KvCache::F16,
+            gpu: "local".into(),
+        }
+    }
+
+    fn model() -> Model {
+        Model {
+            name: ModelName::new("m:7b"),
+            digest: "d".into(),
+            size: 4 << 30,
+            parameters: None,
+            parameter_size: "7B".into(),
+            quantisation: "Q4_0".into(),
+            family: "llama".into(),
+            context_length: None,
+            capabilities: BTreeSet::new(),
+            remote: false,
+            architecture: None,
+            shown: None,
+        }
+    }
+
+    fn runner() -> Runner {
+        Runner {
+            endpoint: "local".into(),
+            model: model().name,
+            context: 16_384,
+        }
+    }
+
+    /// A dispatcher that has found out that it may try two requests at a time.
+    fn try_two(state: &mut State, now: Duration) {
+        let ask = |id| Ask {
+            id: RequestId(id),
+            client: "c".into(),
+            runner: runner(),
+            priority: Priority::Normal,
+            focus: Focus::Background,
+            work: Duration::from_secs(1),
+            need: 0,
+        };
+        let gpu = state.gpu(&"local".into()).unwrap();
+        gpu.loaded(&runner(), 5 << 30, Duration::from_secs(1), now);
+        gpu.submit(ask(1), now);
+        gpu.submit(ask(2), now);
+        gpu.orders(now);
+        let timing = ServiceTiming {
+            decode: Duration::from_secs(1),
+            output_tokens: 10,
+            ..ServiceTiming::default()
+        };
+        gpu.finished(RequestId(1), Some(timing), now);
+        let loads = gpu.load(now);
+        assert_eq!(
+            loads.endpoints[&"local".into()].models[&model().name].slots,
+            2
+        );
+    }
+
+    /// How the need of so many slots is known after a look.
+    fn known(parallel: Option<u16>, slots: u16) -> NeedSource {
+        let mut endpoint = Endpoint::new("http://127.0.0.1:1");
+        endpoint.models.insert(model().name, model());
+        let catalogue = Catalogue {
+            endpoints: BTreeMap::from([("local".into(), endpoint)]),
+        };
+        let (_keep, catalogue) = watch::channel(Arc::new(catalogue));
+        let settings = ConductorSettings {
+            seats: vec![seat(parallel)],
+            ..ConductorSettings::default()
+        };
+        let conductor = Conductor::new(settings, catalogue);
+        let listed = [Listed {
+            model: model().name,
+            context: 16_384,
+            size: 5 << 30,
+            size_vram: 5 << 30,
+            expires_at: Timestamp(0),
+        }];
+        conductor.change(|state, now| {
+            if parallel.is_none() {
+                try_two(state, now);
+            }
+            let catalogue = conductor.catalogue.borrow().clone();
+            let seat = seat(parallel);
+            state.see(&seat.name, &listed, &catalogue, (Some(&seat), now));
+            let shape = Shape {
+                context: 16_384,
+                slots,
+                kv_cache: KvCache::F16,
+            };
+            state.learned.vram.need(&seat.name, &model(), shape).source
+        })
+    }
+
+    #[test]
+    fn what_a_load_takes_is_remembered_for_the_slots_that_are_configured_and_no_others() {
+        assert_eq!(known(Some(4), 4), NeedSource::Observed);
+        assert_eq!(known(Some(4), 1), NeedSource::Fitted);
+        assert_eq!(known(None, 1), NeedSource::Observed);
+        assert_eq!(known(None, 2), NeedSource::Fitted, "two are only tried");
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::memory::shape;
 use super::report::{load_of, resident_context};
 use super::state::{Conductor, Seat, State};
 use crate::core::breaker::Permission;
@@ -17,7 +18,6 @@ use crate::core::endpoint::EndpointName;
 use crate::core::model::{Capability, Model, ModelName};
 use crate::core::runners::EndpointLoad;
 use crate::core::task::Priority;
-use crate::core::vram::Shape;
 use crate::gateway::ask::Ask;
 use crate::gateway::course::Caller;
 
@@ -148,13 +148,13 @@ impl Conductor {
             .get(endpoint)
             .and_then(|endpoint| endpoint.model(model));
         let seat = self.seat(endpoint);
-        self.look(|state, now| {
-            let loads = state.loads(now);
+        self.look(|state, _| {
             let fits = |context: u32| {
                 let (seat, known) = (seat?, known?);
-                let slots = load_of(&loads, endpoint, &known.name).map_or(1, |load| load.slots);
-                let shape = shape(seat, slots, context);
-                let need = state.learned.vram.need(endpoint, known, shape);
+                let need = state
+                    .learned
+                    .vram
+                    .need(endpoint, known, shape(seat, context));
                 Some(need.size <= state.room(seat)?)
             };
             let trained = known.and_then(|model| model.context_length);
@@ -308,7 +308,7 @@ impl Conductor {
             }
         };
         let limit = request.limit.map(i64::from);
-        let shape = shape(seat, load.map_or(1, |load| load.slots), fit.rung);
+        let shape = shape(seat, fit.rung);
         Ok(Site {
             seat,
             model,
@@ -374,14 +374,6 @@ fn runner(site: &Site<'_>) -> Runner {
         endpoint: site.seat.name.clone(),
         model: site.model.name.clone(),
         context: site.context,
-    }
-}
-
-fn shape(seat: &Seat, slots: u16, context: u32) -> Shape {
-    Shape {
-        context,
-        slots: slots.max(1),
-        kv_cache: seat.kv_cache,
     }
 }
 
