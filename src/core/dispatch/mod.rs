@@ -36,4 +36,4 @@ pub use ask::{
 pub use conversations::Conversations;
 pub use cost::{Candidate, Choice, Terms, choose};
 pub use dispatcher::Dispatcher;
-pub use rates::{Rate, Rates, Size};
+pub use rates::{Prompt, Rate, Rates, Size};

@@ -5,6 +5,10 @@
 //! with a weight that grows with the time since the last (tower and linkerd do so with raw round
 //! trips and a decay of 10 s).
 //!
+//! Prefill is timed for what was not cached, while all tokens are counted, and the endpoint does not
+//! tell the one from the other. A prompt is taken for cached only as far as its runner is known to
+//! have read it; whatever else is fast says that reading has become faster.
+//!
 //! Invariant: pure.
 
 use std::collections::BTreeMap;
@@ -38,6 +42,15 @@ pub struct Size {
     pub output: u64,
 }
 
+/// A prompt that was served.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Prompt {
+    /// Its tokens.
+    pub tokens: u64,
+    /// The share of them, 0…1, that its runner had read in the same epoch.
+    pub hit: f64,
+}
+
 /// Milliseconds per token of one model on one endpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -47,7 +60,9 @@ pub struct Rate {
     /// Writing, none before the first.
     pub decode_ms: Option<f64>,
     #[serde(skip)]
-    at: Moment,
+    read_at: Moment,
+    #[serde(skip)]
+    written_at: Moment,
 }
 
 /// All rates.
@@ -94,44 +109,45 @@ impl Rates {
         self.by_runner.get(&key).copied().unwrap_or_default()
     }
 
-    /// A request was served: its prompt had so many tokens.
-    pub fn observe(&mut self, runner: &Runner, prompt: u64, timing: &ServiceTiming, now: Moment) {
-        let is_cached = self.cached_tokens(runner, prompt, timing) > 0;
+    /// A request was served: its prompt had so many tokens, of which its runner had read the share
+    /// `hit` before, as far as is known.
+    pub fn observe(
+        &mut self,
+        runner: &Runner,
+        prompt: Prompt,
+        timing: &ServiceTiming,
+        now: Moment,
+    ) {
+        let usual = self.of(runner).prefill_ms;
         let key = (runner.endpoint.clone(), runner.model.clone());
         if self.by_runner.len() >= MOST && !self.by_runner.contains_key(&key) {
             self.by_runner.pop_first();
         }
         let rate = self.by_runner.entry(key).or_default();
-        let seconds = now.saturating_sub(rate.at).as_secs_f64();
-        rate.at = now;
-        if prompt >= PROMPT_LEAST && !timing.prefill.is_zero() && !is_cached {
-            let seen = millis(timing.prefill) / prompt as f64;
-            rate.prefill_ms = Some(peak(rate.prefill_ms, seen, seconds));
+        if let Some(seen) = read(prompt, timing, usual) {
+            let seconds = now.saturating_sub(rate.read_at).as_secs_f64();
+            rate.prefill_ms = Some(peak(usual, seen, seconds));
+            rate.read_at = now;
         }
         if timing.output_tokens > 0 && !timing.decode.is_zero() {
             let seen = millis(timing.decode) / timing.output_tokens as f64;
+            let seconds = now.saturating_sub(rate.written_at).as_secs_f64();
             rate.decode_ms = Some(peak(rate.decode_ms, seen, seconds));
+            rate.written_at = now;
         }
     }
 
-    /// Tokens of a prompt that must have been in the runner's cache: prefill is timed for the
-    /// others only, while all are counted.
-    pub fn cached_tokens(&self, runner: &Runner, prompt: u64, timing: &ServiceTiming) -> u64 {
+    /// Tokens of a prompt that were in the runner's cache: no more than it is known to have read.
+    pub fn cached_tokens(&self, runner: &Runner, prompt: Prompt, timing: &ServiceTiming) -> u64 {
         let Some(usual) = self.of(runner).prefill_ms else {
             return 0;
         };
-        let expected = usual * prompt as f64;
-        let took = millis(timing.prefill);
-        if prompt < PROMPT_LEAST || took >= expected * CACHED_BELOW {
+        if !is_cached(prompt, timing, usual) {
             return 0;
         }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a share of a count of tokens, between 0 and 1"
-        )]
-        let read = (took / usual).max(0.0) as u64;
-        prompt.saturating_sub(read)
+        let unread = whole(millis(timing.prefill) / usual);
+        let known = whole(prompt.hit * prompt.tokens as f64);
+        prompt.tokens.saturating_sub(unread).min(known)
     }
 
     /// Reading so many tokens.
@@ -163,6 +179,40 @@ impl Rates {
         median(same.filter_map(|(_, rate)| of(rate)))
             .or_else(|| median(self.by_runner.values().filter_map(of)))
     }
+}
+
+/// Whether the part that a runner had read was in its cache: then it took much less than usual.
+fn is_cached(prompt: Prompt, timing: &ServiceTiming, usual: f64) -> bool {
+    let expected = usual * prompt.tokens as f64;
+    prompt.hit > 0.0
+        && prompt.tokens >= PROMPT_LEAST
+        && millis(timing.prefill) < expected * CACHED_BELOW
+}
+
+/// Milliseconds a token of what was read; none where that was too little to tell. Where a part may
+/// have come from the cache nobody knows how much was read: the most that it can have been a token
+/// says so much as that the usual is no more.
+fn read(prompt: Prompt, timing: &ServiceTiming, usual: Option<f64>) -> Option<f64> {
+    if prompt.tokens < PROMPT_LEAST || timing.prefill.is_zero() {
+        return None;
+    }
+    let took = millis(timing.prefill);
+    let all = took / prompt.tokens as f64;
+    let Some(usual) = usual.filter(|usual| is_cached(prompt, timing, *usual)) else {
+        return Some(all);
+    };
+    let unread = (1.0 - prompt.hit) * prompt.tokens as f64;
+    let most = took / unread;
+    (unread >= PROMPT_LEAST as f64 && most < usual).then_some(most)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a count of tokens, not negative"
+)]
+fn whole(tokens: f64) -> u64 {
+    tokens.max(0.0) as u64
 }
 
 fn peak(old: Option<f64>, seen: f64, seconds: f64) -> f64 {
@@ -211,28 +261,59 @@ mod tests {
         }
     }
 
+    /// A prompt of 1,000 tokens.
+    fn prompt(hit: f64) -> Prompt {
+        Prompt { tokens: 1_000, hit }
+    }
+
+    fn decayed(from: f64, to: f64) -> f64 {
+        to + (from - to) / std::f64::consts::E
+    }
+
     #[test]
     fn slower_counts_at_once_and_faster_with_time() {
         let mut rates = Rates::default();
         let (here, second) = (runner("e", "m"), Duration::from_secs(1));
-        rates.observe(&here, 1_000, &timing(500, 1_000, 100), second);
+        rates.observe(&here, prompt(0.0), &timing(500, 1_000, 100), second);
         assert_eq!(rates.of(&here).decode_ms, Some(10.0));
-        rates.observe(&here, 1_000, &timing(500, 2_000, 100), second);
+        rates.observe(&here, prompt(0.0), &timing(500, 2_000, 100), second);
         assert_eq!(rates.of(&here).decode_ms, Some(20.0));
-        rates.observe(&here, 1_000, &timing(500, 1_000, 100), second * 121);
-        let expected = 10.0 + 10.0 / std::f64::consts::E;
-        assert!((rates.of(&here).decode_ms.unwrap() - expected).abs() < 1e-9);
+        rates.observe(&here, prompt(0.0), &timing(500, 1_000, 100), second * 121);
+        assert!((rates.of(&here).decode_ms.unwrap() - decayed(20.0, 10.0)).abs() < 1e-9);
     }
 
     #[test]
     fn a_cached_prompt_is_noticed_and_does_not_make_prefill_look_fast() {
         let mut rates = Rates::default();
         let here = runner("e", "m");
-        rates.observe(&here, 1_000, &timing(1_000, 0, 0), Duration::ZERO);
+        rates.observe(&here, prompt(0.0), &timing(1_000, 0, 0), Duration::ZERO);
         let cached = timing(100, 0, 0);
-        assert_eq!(rates.cached_tokens(&here, 1_000, &cached), 900);
-        rates.observe(&here, 1_000, &cached, Duration::from_secs(1_000));
+        assert_eq!(rates.cached_tokens(&here, prompt(0.9), &cached), 900);
+        rates.observe(&here, prompt(0.9), &cached, Duration::from_secs(1_000));
         assert_eq!(rates.of(&here).prefill_ms, Some(1.0));
+    }
+
+    #[test]
+    fn one_slow_prompt_is_forgotten_when_it_is_not_confirmed() {
+        let mut rates = Rates::default();
+        let here = runner("e", "m");
+        let after = |times: u64| Duration::from_secs(120 * times);
+        rates.observe(&here, prompt(0.0), &timing(1_540, 0, 0), after(0));
+        let usual = timing(154, 0, 0);
+        assert_eq!(
+            rates.cached_tokens(&here, prompt(0.0), &usual),
+            0,
+            "nobody had read it"
+        );
+        rates.observe(&here, prompt(0.0), &usual, after(1));
+        let once = decayed(1.54, 0.154);
+        assert!((rates.of(&here).prefill_ms.unwrap() - once).abs() < 1e-9);
+        // Half of it was read before, so 77 ms are 500 tokens at 0.154 ms.
+        let half = timing(77, 0, 0);
+        assert_eq!(rates.cached_tokens(&here, prompt(0.5), &half), 500);
+        rates.observe(&here, prompt(0.5), &half, after(2));
+        let twice = decayed(once, 0.154);
+        assert!((rates.of(&here).prefill_ms.unwrap() - twice).abs() < 1e-9);
     }
 
     #[test]
@@ -240,7 +321,12 @@ mod tests {
         let mut rates = Rates::default();
         for (endpoint, decode) in [("a", 100), ("b", 200), ("c", 900)] {
             let seen = timing(0, decode, 10);
-            rates.observe(&runner(endpoint, "m"), 0, &seen, Duration::ZERO);
+            rates.observe(
+                &runner(endpoint, "m"),
+                Prompt::default(),
+                &seen,
+                Duration::ZERO,
+            );
         }
         let new = runner("d", "m");
         assert_eq!(rates.decode(&new, 10), Duration::from_millis(200));
@@ -251,7 +337,7 @@ mod tests {
         let mut rates = Rates::default();
         rates.observe(
             &runner("e", "m"),
-            1_000,
+            prompt(0.0),
             &timing(500, 10, 1),
             Duration::ZERO,
         );

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::place::{Placed, Request};
 use super::state::{Conductor, State};
-use crate::core::dispatch::{Ask, Focus, RequestId, Runner, ServiceTiming};
+use crate::core::dispatch::{Ask, Focus, Prompt, RequestId, Runner, ServiceTiming};
 use crate::core::failure::Failure;
 use crate::core::runners::RunnerState;
 use crate::core::served::{Served, Swap};
@@ -148,7 +148,10 @@ impl Ticket {
         let gaps = std::mem::take(&mut record.gaps);
         let served = &mut record.served;
         self.conductor.change(|state, now| {
-            let prompt = served.prompt_tokens;
+            let prompt = Prompt {
+                tokens: served.prompt_tokens,
+                hit: state.conversations.hit(&runner, epoch, &prefixes),
+            };
             served.cached_tokens = state.rates.cached_tokens(&runner, prompt, &timing);
             state.rates.observe(&runner, prompt, &timing, now);
             state.conversations.remember(&runner, epoch, &prefixes);
