@@ -157,6 +157,7 @@ impl State {
         let installed = catalogue.endpoints.get(endpoint);
         let room = seat.and_then(|seat| self.room(seat));
         let taken = self.taken_beside(endpoint, listed);
+        let loads = self.loads(now);
         self.learned.resident(&loads);
         for it in listed {
             self.spills(endpoint, it, (room, taken), now);
