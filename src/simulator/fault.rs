@@ -9,6 +9,7 @@ use super::clock::Clock;
 use super::request::Ask;
 use super::scenario::{Every, FaultKind, FaultSpec, Stage};
 use super::text::Numbers;
+use crate::core::model::ModelName;
 
 /// All faults of a scenario, with what they have seen.
 pub(super) struct Faults {
@@ -142,7 +143,7 @@ impl Faults {
 impl Counted {
     fn is_about(&self, model: &str) -> bool {
         let only = self.spec.model.as_deref();
-        only.is_none_or(|only| only.eq_ignore_ascii_case(model))
+        only.is_none_or(|only| ModelName::new(only).is_same(&ModelName::new(model)))
     }
 
     /// Whether the server's absence is planned by time alone.

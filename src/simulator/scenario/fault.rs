@@ -239,6 +239,12 @@ impl FaultSpec {
         if !(100..=599).contains(&self.status) {
             return Some("status must be from 100 to 599".into());
         }
+        if self
+            .probability
+            .is_some_and(|share| !(0.0..=1.0).contains(&share))
+        {
+            return Some("probability must be from 0 to 1: 0.5 is every other match".into());
+        }
         if self.every == Some(Every::Period(Duration::ZERO)) {
             return Some("every must be above 0".into());
         }

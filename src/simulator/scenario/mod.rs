@@ -16,6 +16,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::coder::Script;
+use crate::core::model::ModelName;
 use builtin::BUILTIN;
 
 /// What a simulated server is like.
@@ -197,11 +198,27 @@ impl Scenario {
             return invalid(message, "server");
         }
         for (index, fault) in self.faults.iter().enumerate() {
-            if let Some(message) = fault.mistake() {
+            if let Some(message) = fault.mistake().or_else(|| self.unknown_model(fault)) {
                 return invalid_at(nth_line(text, "[[fault]]", index), message);
             }
         }
+        if self.models.is_empty() {
+            return invalid_at(1, "there is no model: a scenario needs a [[model]]".into());
+        }
         Ok(())
+    }
+
+    /// A fault that never happens because its model is not there.
+    fn unknown_model(&self, fault: &FaultSpec) -> Option<String> {
+        let wanted = fault.model.as_deref()?;
+        let is_it =
+            |model: &ModelSpec| ModelName::new(&model.name).is_same(&ModelName::new(wanted));
+        if self.models.iter().any(is_it) {
+            return None;
+        }
+        let names: Vec<&str> = self.models.iter().map(|it| it.name.as_str()).collect();
+        let names = names.join(", ");
+        Some(format!("there is no model {wanted}; there are: {names}"))
     }
 }
 
@@ -252,6 +269,19 @@ mod tests {
                 "s.toml:3: ",
             ),
             ("[[reply]]\nprompt = 3\n", "s.toml:2: invalid type"),
+            (
+                "\n[[fault]]\nkind = \"stall\"\nprobability = 7\n",
+                "s.toml:2: probability must be from 0 to 1",
+            ),
+            (
+                "[[model]]\nname = \"a:1b\"\nsize = 1\nparameters = \"1B\"\n\
+                 [[fault]]\nkind = \"stall\"\nmodel = \"b:1b\"\n",
+                "s.toml:5: there is no model b:1b; there are: a:1b",
+            ),
+            (
+                "",
+                "s.toml:1: there is no model: a scenario needs a [[model]]",
+            ),
         ];
         for (text, expected) in cases {
             let error = Scenario::parse(text, "s.toml").unwrap_err().to_string();
