@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::coder;
-use super::generation::{Begin, Generation};
+use super::generation::{Begin, Generation, RUNNER_DIED};
 use super::prompt::Prompt;
 use super::request::{Ask, KeepAlive, Refusal};
 use super::scenario::{FaultKind, FaultSpec, ModelSpec};
@@ -158,7 +158,11 @@ async fn start(
     let cached = held.as_ref().map_or(0, |(_, slot)| slot.cached_chars);
     let uncached = (prompt.tokens as f64 - cached as f64 / model.chars_per_token).max(1.0);
     let held = if let Some(held) = held {
-        Some(prefill(simulator, held, uncached, model).await)
+        let death = held.0.death();
+        tokio::select! {
+            held = prefill(simulator, held, uncached, model) => Some(held),
+            () = death => return Err(Refusal::new(500, RUNNER_DIED)),
+        }
     } else {
         let time = Duration::from_secs_f64(uncached / model.prefill);
         simulator.clock.sleep(time).await;
@@ -203,10 +207,15 @@ async fn slot(
         }
     };
     tokio::select! {
+        biased;
         refusal = failed => Err(refusal),
+        () = grant.death() => Err(Refusal::new(500, RUNNER_GONE)),
         slot = slot => slot,
     }
 }
+
+/// What Ollama says to whoever waited for a slot of a runner that has died.
+const RUNNER_GONE: &str = "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, check ollama server logs for details";
 
 /// What Ollama says when its runner has no slot for too long.
 const NO_SLOTS: &str = "no slots available after 10 retries";
@@ -227,14 +236,16 @@ async fn prefill(
     let mut left = tokens;
     loop {
         let batch = left.min(engine.batch as f64);
+        reading.reads(batch * model.chars_per_token);
         let seconds = batch / model.prefill * engine.prefill_factor();
         reading.batch_ends += simulator.clock.real(Duration::from_secs_f64(seconds));
         tokio::time::sleep_until(reading.batch_ends).await;
         left -= batch;
         if left <= 0.0
-            && let Some(held) = reading.held.take()
+            && let Some((grant, mut slot)) = reading.held.take()
         {
-            return held;
+            slot.read_all();
+            return (grant, slot);
         }
     }
 }
@@ -243,6 +254,21 @@ async fn prefill(
 struct Reading {
     held: Option<(Grant, Slot)>,
     batch_ends: Instant,
+}
+
+impl Reading {
+    /// A batch cannot be interrupted: what begins to be read is read.
+    fn reads(&mut self, chars: f64) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a batch is small and not below 0"
+        )]
+        let chars = chars as usize;
+        if let Some((_, slot)) = &mut self.held {
+            slot.read(chars);
+        }
+    }
 }
 
 impl Drop for Reading {

@@ -18,7 +18,8 @@ use crate::ollama::wire::Timings;
 /// Ollama gives up after more than this many equal tokens in a row.
 const REPEAT_LIMIT: usize = 30;
 /// What Ollama says when its runner dies.
-const RUNNER_DIED: &str = "an error was encountered while running the model: unexpected EOF";
+pub(super) const RUNNER_DIED: &str =
+    "an error was encountered while running the model: unexpected EOF";
 /// What it says when the runner has no memory left.
 const NO_MEMORY: &str =
     "an error was encountered while running the model: CUDA error: out of memory";
@@ -190,11 +191,26 @@ impl Generation {
         }
     }
 
-    /// Waits for the next token; `None` after the end.
+    /// Waits for the next token; `None` after the end. A runner that dies ends all its answers.
     pub(super) async fn next(&mut self) -> Option<Event> {
         if self.ended {
             return None;
         }
+        let death = self.held.as_ref().map(|(grant, _)| grant.death());
+        let death = async {
+            match death {
+                Some(death) => death.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            event = self.speak() => event,
+            () = death => Some(self.end(Event::Error(RUNNER_DIED.into()))),
+        }
+    }
+
+    async fn speak(&mut self) -> Option<Event> {
         if let Some(event) = self.faulty().await {
             return Some(event);
         }
@@ -348,8 +364,8 @@ impl Generation {
     fn let_go(&mut self) {
         self.decoding = None;
         if let Some((grant, mut slot)) = self.held.take() {
-            slot.holds.push_str("assistant\n");
-            slot.holds.push_str(&self.said);
+            slot.says("assistant\n");
+            slot.says(&self.said);
             // The slot first: whoever waits for it has the runner as well.
             drop(slot);
             drop(grant);

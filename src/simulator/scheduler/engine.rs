@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::cache::Prompts;
 
@@ -11,6 +12,8 @@ use super::cache::Prompts;
 pub(in crate::simulator) struct Engine {
     places: Arc<Semaphore>,
     prompts: Mutex<Prompts>,
+    /// Its process has died.
+    died: CancellationToken,
     /// Streams that speak.
     decoding: AtomicUsize,
     /// Prompts that are read.
@@ -39,6 +42,7 @@ impl Engine {
         Self {
             places: Arc::new(Semaphore::new(parts.slots)),
             prompts: Mutex::new(parts.prompts),
+            died: CancellationToken::new(),
             decoding: AtomicUsize::new(0),
             prefilling: AtomicUsize::new(0),
             alpha: parts.alpha,
@@ -56,9 +60,21 @@ impl Engine {
             engine: Arc::clone(self),
             index: taken.index,
             cached_chars: taken.cached,
-            holds: prompt.to_owned(),
+            prompt: prompt.to_owned(),
+            read: taken.cached,
+            said: String::new(),
             _permit: permit,
         })
+    }
+
+    /// The process dies, and all that it does with it.
+    pub(super) fn die(&self) {
+        self.died.cancel();
+    }
+
+    /// Waits for that.
+    pub(in crate::simulator) fn death(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.died.clone().cancelled_owned()
     }
 
     /// How many times longer a token takes than alone on the GPU: n streams together make
@@ -84,14 +100,45 @@ pub(in crate::simulator) struct Slot {
     index: usize,
     /// Characters of the prompt that need no evaluation.
     pub(in crate::simulator) cached_chars: usize,
-    /// What the slot will still know afterwards.
-    pub(in crate::simulator) holds: String,
+    prompt: String,
+    /// So much of the prompt is read, or just being read.
+    read: usize,
+    said: String,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Slot {
+    /// So many more characters of the prompt are read.
+    pub(in crate::simulator) fn read(&mut self, chars: usize) {
+        self.read = self.read.saturating_add(chars).min(self.prompt.len());
+    }
+
+    /// The whole prompt is read.
+    pub(in crate::simulator) fn read_all(&mut self) {
+        self.read = self.prompt.len();
+    }
+
+    /// What was said to it.
+    pub(in crate::simulator) fn says(&mut self, text: &str) {
+        self.said.push_str(text);
+    }
+
+    /// What it will still know afterwards: of a prompt that was given up only what was read.
+    fn holds(&mut self) -> String {
+        let mut read = self.read;
+        while !self.prompt.is_char_boundary(read) {
+            read -= 1;
+        }
+        let mut text = std::mem::take(&mut self.prompt);
+        text.truncate(read);
+        text.push_str(&self.said);
+        text
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let text = std::mem::take(&mut self.holds);
+        let text = self.holds();
         self.engine.lock().give_back(self.index, text);
     }
 }

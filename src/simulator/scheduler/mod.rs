@@ -111,6 +111,11 @@ impl Grant {
         self.engine.context
     }
 
+    /// Waits until the runner is dead.
+    pub(super) fn death(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.engine.death()
+    }
+
     /// Kills the runner: it stays listed, and the next request loads it again.
     pub(super) fn kill_runner(&self) {
         self.scheduler.with(|state| state.kill(&self.id));

@@ -230,10 +230,12 @@ impl State {
         self.happen(Happened::Finished(id));
     }
 
-    /// The runner is dead: it stays listed, and the next request loads it again.
+    /// The runner is dead, and so is all that it did; it stays listed, and the next request loads
+    /// it again.
     pub(super) fn kill(&mut self, id: &Id) {
         if let Some(runner) = self.runner(id) {
             runner.is_dead = true;
+            runner.engine.die();
         }
     }
 

@@ -221,3 +221,38 @@ async fn a_refused_request_gets_no_answer() {
     );
     assert_eq!(ask(&server, 1).await.status, 200);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_runner_that_dies_ends_all_that_it_does() {
+    let fault = "[[fault]]\nkind = \"runner-killed\"\nprompt = \"fatal\"\nafter = 3\n";
+    let server = std::sync::Arc::new(simulated("num_parallel = 3", fault));
+    ask(&server, 1).await;
+    let mut tasks = JoinSet::new();
+    // It speaks, it dies, it is read, and it waits for a slot.
+    for (number, prompt) in ["speaks", "fatal", &"x".repeat(5_000), "waits"]
+        .into_iter()
+        .enumerate()
+    {
+        let (server, body) = (std::sync::Arc::clone(&server), chat(prompt, 100));
+        tasks.spawn(async move {
+            sleep(Duration::from_millis(number as u64)).await;
+            (number, send(&server, "/api/chat", &body).await.unwrap())
+        });
+    }
+    let mut answers = tasks.join_all().await;
+    answers.sort_by_key(|(number, _)| *number);
+    let told: Vec<(u16, &str)> = answers
+        .iter()
+        .map(|(_, it)| (it.status, it.error()))
+        .collect();
+    let died = "an error was encountered while running the model: unexpected EOF";
+    assert_eq!(told[..3], [(200, died), (200, died), (500, died)]);
+    assert_eq!(told[3].0, 500);
+    assert!(
+        told[3]
+            .1
+            .starts_with("model runner has unexpectedly stopped")
+    );
+    // It is still listed, and loaded again for the next one.
+    assert_eq!(ask(&server, 1).await.status, 200);
+}

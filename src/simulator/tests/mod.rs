@@ -239,6 +239,23 @@ async fn a_client_that_leaves_frees_the_slot_but_not_before_the_batch_of_its_pro
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_prompt_that_was_given_up_only_what_was_read_is_cached() {
+    let server = simulated("", "");
+    ask(&server, 1).await;
+    let long = chat(&"x".repeat(2_000), 1);
+    // Of batches of 512 tokens one is read, the second has begun and is read to its end.
+    let gone = timeout(Duration::from_secs(6), send(&server, "/api/chat", &long)).await;
+    assert!(gone.is_err());
+    let again = send(&server, "/api/chat", &long).await.unwrap();
+    // 2000 times x, a line end and three of every prompt, without the two batches; "user\n" was
+    // there before.
+    about(
+        seconds(&again, "prompt_eval_duration"),
+        0.01 * f64::from(2_000 + 1 + 3 - 2 * 512),
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn equal_requests_on_equal_seeds_get_equal_bytes_at_equal_moments() {
     let run = async |seed: u64| {
         let faults = "[[fault]]\nkind = \"error-line\"\nprobability = 0.4\nafter = 3\n";
