@@ -154,6 +154,7 @@ async fn start(
         }
         None => None,
     };
+    ask.check_format()?;
     let began = Instant::now();
     let cached = held.as_ref().map_or(0, |(_, slot)| slot.cached_chars);
     let uncached = (prompt.tokens as f64 - cached as f64 / model.chars_per_token).max(1.0);

@@ -24,6 +24,9 @@ pub(super) const RUNNER_DIED: &str =
 const NO_MEMORY: &str =
     "an error was encountered while running the model: CUDA error: out of memory";
 
+/// What a model thinks that can, of whatever it is asked.
+const THOUGHTS: &str = "The request is clear: what is asked for, and nothing else.";
+
 /// What comes next in an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Event {
@@ -50,6 +53,8 @@ pub(super) enum Event {
 pub(super) struct Generation {
     held: Option<(Grant, Slot)>,
     decoding: Option<Busy>,
+    /// Said before the answer.
+    thoughts: VecDeque<String>,
     source: Source,
     fault: Option<FaultSpec>,
     pace: Pace,
@@ -167,6 +172,7 @@ impl Generation {
         Self {
             held,
             decoding,
+            thoughts: thoughts(ask, model, fault.as_ref()),
             source: Source::new(ask, model, &begin.reply.text, fault.as_ref()),
             fault,
             pace: begin.pace,
@@ -220,7 +226,9 @@ impl Generation {
         {
             return Some(self.done("length"));
         }
-        let Some(token) = self.source.next() else {
+        let thought = self.thoughts.pop_front();
+        let is_thought = thought.is_some() || self.thinks_only();
+        let Some(token) = thought.or_else(|| self.source.next()) else {
             return Some(self.done("stop"));
         };
         self.repeats = if token == self.last {
@@ -236,7 +244,16 @@ impl Generation {
         let time = self.token_time();
         self.due += time;
         tokio::time::sleep_until(self.due).await;
-        Some(self.token(token))
+        Some(if is_thought {
+            Event::Thought(token)
+        } else {
+            self.token(token)
+        })
+    }
+
+    fn thinks_only(&self) -> bool {
+        let fault = self.fault.as_ref();
+        fault.is_some_and(|fault| fault.kind == FaultKind::ThinkingOnly)
     }
 
     /// How long this token takes: the more streams the runner speaks, the longer.
@@ -255,13 +272,6 @@ impl Generation {
     }
 
     fn token(&mut self, token: String) -> Event {
-        let is_thought = self
-            .fault
-            .as_ref()
-            .is_some_and(|f| f.kind == FaultKind::ThinkingOnly);
-        if is_thought {
-            return Event::Thought(token);
-        }
         let before = self.said.len();
         self.said.push_str(&token);
         let stop = self
@@ -376,6 +386,15 @@ impl Generation {
 impl Drop for Generation {
     fn drop(&mut self) {
         self.let_go();
+    }
+}
+
+fn thoughts(ask: &Ask, model: &ModelSpec, fault: Option<&FaultSpec>) -> VecDeque<String> {
+    let is_empty = fault.is_some_and(|fault| fault.kind == FaultKind::Empty);
+    if ask.thinks(model) && !is_empty {
+        text::tokens(THOUGHTS).into()
+    } else {
+        VecDeque::new()
     }
 }
 

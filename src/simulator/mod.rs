@@ -12,6 +12,7 @@ mod chat;
 mod clock;
 pub mod coder;
 mod fault;
+mod fields;
 mod generation;
 mod go;
 mod hosts;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::fields;
 use super::go;
 use super::scenario::{ModelSpec, ServerSpec};
 use crate::ollama::wire::Message;
@@ -132,6 +133,58 @@ pub(super) struct Overflow {
 /// `num_batch` when nobody names one.
 const DEFAULT_BATCH: u64 = 512;
 
+/// What an option must be.
+#[derive(Clone, Copy)]
+enum OptionKind {
+    Integer,
+    Float,
+    Boolean,
+    Texts,
+}
+
+/// Options that Ollama knows (`api.Options`), by their exact names.
+const OPTIONS: [(&str, OptionKind); 20] = [
+    ("num_keep", OptionKind::Integer),
+    ("seed", OptionKind::Integer),
+    ("num_predict", OptionKind::Integer),
+    ("top_k", OptionKind::Integer),
+    ("top_p", OptionKind::Float),
+    ("min_p", OptionKind::Float),
+    ("typical_p", OptionKind::Float),
+    ("repeat_last_n", OptionKind::Integer),
+    ("temperature", OptionKind::Float),
+    ("repeat_penalty", OptionKind::Float),
+    ("presence_penalty", OptionKind::Float),
+    ("frequency_penalty", OptionKind::Float),
+    ("stop", OptionKind::Texts),
+    ("num_ctx", OptionKind::Integer),
+    ("num_batch", OptionKind::Integer),
+    ("num_gpu", OptionKind::Integer),
+    ("main_gpu", OptionKind::Integer),
+    ("use_mmap", OptionKind::Boolean),
+    ("num_thread", OptionKind::Integer),
+    ("draft_num_predict", OptionKind::Integer),
+];
+
+impl OptionKind {
+    /// What the value is not.
+    fn mistake(self, value: &Value) -> Option<&'static str> {
+        match (self, value) {
+            (Self::Integer | Self::Float, Value::Number(_)) | (Self::Boolean, Value::Bool(_)) => {
+                None
+            }
+            (Self::Texts, Value::Array(items)) => {
+                let is_wrong = !items.iter().all(Value::is_string);
+                is_wrong.then_some("an array of strings")
+            }
+            (Self::Integer, _) => Some("type integer"),
+            (Self::Float, _) => Some("type float32"),
+            (Self::Boolean, _) => Some("type boolean"),
+            (Self::Texts, _) => Some("type array"),
+        }
+    }
+}
+
 /// The body as a JSON object.
 pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
     if body.is_empty() {
@@ -139,7 +192,11 @@ pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
     }
     let text = String::from_utf8_lossy(body);
     match serde_json::from_str(&text) {
-        Ok(Value::Object(object)) => Ok(object),
+        // Go finds fields without looking at case.
+        Ok(Value::Object(object)) => Ok(object
+            .into_iter()
+            .map(|(name, value)| (name.to_lowercase(), value))
+            .collect()),
         Ok(other) => {
             let message = go::type_error(&other, "Request", "", "map[string]interface {}");
             Err(Refusal::new(400, message))
@@ -160,40 +217,41 @@ pub(super) fn model_name(body: &Map<String, Value>) -> Result<String, Refusal> {
 impl Ask {
     /// Reads the body of `/api/chat`.
     pub(super) fn chat(body: &Map<String, Value>) -> Result<Self, Refusal> {
-        let messages = messages(body, "ChatRequest", "[]api.Message")?;
-        Self::common(body, "ChatRequest", messages)
+        let body = fields::read(body, fields::CHAT, "ChatRequest")?;
+        Self::common(&body, messages(&body))
     }
 
-    /// Reads the body of `/api/generate`; the prompt becomes messages.
+    /// Reads the body of `/api/generate`; the prompt becomes messages. Without one it is a load,
+    /// whatever else it says.
     pub(super) fn generate(body: &Map<String, Value>) -> Result<Self, Refusal> {
+        let body = fields::read(body, fields::GENERATE, "GenerateRequest")?;
+        let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
         let mut messages = Vec::new();
-        for (key, role) in [("system", "system"), ("prompt", "user")] {
-            match body.get(key) {
-                None | Some(Value::Null) => {}
-                Some(Value::String(text)) if text.is_empty() => {}
-                Some(Value::String(text)) => messages.push(Message::new(role, text)),
-                Some(other) => {
-                    let message = go::type_error(other, "GenerateRequest", key, "string");
-                    return Err(Refusal::new(400, message));
-                }
-            }
+        if !text("prompt").is_empty() {
+            let both = [("system", "system"), ("prompt", "user")];
+            let said = both.into_iter().filter(|(key, _)| !text(key).is_empty());
+            messages.extend(said.map(|(key, role)| Message::new(role, text(key))));
         }
-        Self::common(body, "GenerateRequest", messages)
+        Self::common(&body, messages)
     }
 
     /// Reads the body of `/v1/chat/completions`.
     pub(super) fn openai(body: &Map<String, Value>) -> Result<Self, Refusal> {
-        let messages = messages(body, "ChatCompletionRequest", "[]openai.Message")?;
-        let mut ask = Self::common(body, "ChatCompletionRequest", messages)?;
+        let body = fields::read(body, fields::OPENAI, "ChatCompletionRequest")?;
+        let mut ask = Self::common(&body, messages(&body))?;
         ask.is_streamed = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
         ask.options = Map::new();
         let limit = body
             .get("max_tokens")
             .or_else(|| body.get("max_completion_tokens"));
+        let stop = body.get("stop").map(|stop| match stop {
+            Value::String(_) => Value::Array(vec![stop.clone()]),
+            other => other.clone(),
+        });
         for (option, value) in [
             ("num_predict", limit),
             ("temperature", body.get("temperature")),
-            ("stop", body.get("stop")),
+            ("stop", stop.as_ref()),
         ] {
             if let Some(value) = value {
                 ask.options.insert(option.into(), value.clone());
@@ -203,30 +261,9 @@ impl Ask {
         Ok(ask)
     }
 
-    fn common(
-        body: &Map<String, Value>,
-        structure: &str,
-        messages: Vec<Message>,
-    ) -> Result<Self, Refusal> {
-        let flag = |key: &str| match body.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(other) => Err(Refusal::new(
-                400,
-                go::type_error(other, structure, key, "bool"),
-            )),
-        };
-        let options = match body.get("options") {
-            None | Some(Value::Null) => Map::new(),
-            Some(Value::Object(options)) => options.clone(),
-            Some(other) => {
-                let message =
-                    go::type_error(other, structure, "options", "map[string]interface {}");
-                return Err(Refusal::new(400, message));
-            }
-        };
-        let (stream, truncate, shift) = (flag("stream")?, flag("truncate")?, flag("shift")?);
-        let keep_alive = keep_alive(body.get("keep_alive"))?;
+    fn common(body: &Map<String, Value>, messages: Vec<Message>) -> Result<Self, Refusal> {
+        let flag = |key: &str| body.get(key).and_then(Value::as_bool);
+        let options = body.get("options").and_then(Value::as_object);
         let think = match body.get("think") {
             Some(Value::Bool(flag)) => Some(*flag),
             Some(Value::String(_)) => Some(true),
@@ -236,20 +273,42 @@ impl Ask {
         Ok(Self {
             model: model_name(body)?,
             messages,
-            is_streamed: stream.unwrap_or(true),
-            options,
-            keep_alive,
+            is_streamed: flag("stream").unwrap_or(true),
+            options: options.cloned().unwrap_or_default(),
+            keep_alive: keep_alive(body.get("keep_alive"))?,
             format: body
                 .get("format")
-                .filter(|format| !format.is_null())
+                .filter(|format| **format != Value::from(""))
                 .cloned(),
             has_tools: tools.is_some_and(|tools| !tools.is_empty()),
             think,
             overflow: Overflow {
-                truncate: truncate.unwrap_or(true),
-                shift: shift.unwrap_or(true),
+                truncate: flag("truncate").unwrap_or(true),
+                shift: flag("shift").unwrap_or(true),
             },
         })
+    }
+
+    /// Whether the answer begins with thoughts: a model that can think does unless it is told not
+    /// to.
+    pub(super) fn thinks(&self, model: &ModelSpec) -> bool {
+        let can_think = model.capabilities.iter().any(|word| word == "thinking");
+        can_think && self.think != Some(false)
+    }
+
+    /// Checks the format, which Ollama does when it asks the runner.
+    pub(super) fn check_format(&self) -> Result<(), Refusal> {
+        match &self.format {
+            None | Some(Value::Object(_)) => Ok(()),
+            Some(Value::String(word)) if word == "json" => Ok(()),
+            Some(other) => {
+                let raw = other.to_string();
+                let text = format!(
+                    "invalid format: {raw:?}; expected \"json\" or a valid JSON Schema object"
+                );
+                Err(Refusal::new(500, text))
+            }
+        }
     }
 
     /// Checks what the model must be able to do.
@@ -278,9 +337,7 @@ impl Ask {
         model: &ModelSpec,
         server: &ServerSpec,
     ) -> Result<RunnerOptions, Refusal> {
-        for key in ["num_predict", "top_k", "seed", "num_keep", "repeat_last_n"] {
-            self.integer(key)?;
-        }
+        self.check_options()?;
         let asked = self
             .integer("num_ctx")?
             .map(|n| u64::try_from(n).unwrap_or(0));
@@ -307,6 +364,21 @@ impl Ask {
         })
     }
 
+    /// Options of the wrong type; those that nobody knows are passed over.
+    fn check_options(&self) -> Result<(), Refusal> {
+        for (key, value) in self.options.iter().filter(|(_, value)| !value.is_null()) {
+            let known = OPTIONS.iter().find(|(known, _)| known == key);
+            let wrong = known.and_then(|(_, kind)| kind.mistake(value));
+            if let Some(wrong) = wrong {
+                return Err(Refusal::new(
+                    500,
+                    format!("option {key:?} must be of {wrong}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// A whole-numbered option.
     pub(super) fn integer(&self, key: &str) -> Result<Option<i64>, Refusal> {
         match self.options.get(key) {
@@ -319,45 +391,28 @@ impl Ask {
                 let truncated = || number.as_f64().map(|float| float as i64);
                 Ok(number.as_i64().or_else(truncated))
             }
-            Some(_) => Err(Refusal::new(
-                500,
-                format!("option {key:?} must be of type integer"),
-            )),
+            Some(_) => {
+                let text = format!("option {key:?} must be of type integer");
+                Err(Refusal::new(500, text))
+            }
         }
     }
 
     /// Texts that end the answer.
     pub(super) fn stops(&self) -> Vec<String> {
-        match self.options.get("stop") {
-            Some(Value::String(stop)) => vec![stop.clone()],
-            Some(Value::Array(stops)) => {
-                let texts = stops.iter().filter_map(Value::as_str);
-                texts.map(str::to_owned).collect()
-            }
-            _ => Vec::new(),
-        }
+        let stops = self.options.get("stop").and_then(Value::as_array);
+        let texts = stops.into_iter().flatten().filter_map(Value::as_str);
+        texts.map(str::to_owned).collect()
     }
 }
 
-fn messages(
-    body: &Map<String, Value>,
-    structure: &str,
-    wanted: &str,
-) -> Result<Vec<Message>, Refusal> {
-    match body.get("messages") {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(items)) => items
-            .iter()
-            .map(|item| {
-                let role = item.get("role").and_then(Value::as_str).unwrap_or_default();
-                Ok(Message::new(role, content(item.get("content"))))
-            })
-            .collect(),
-        Some(other) => Err(Refusal::new(
-            400,
-            go::type_error(other, structure, "messages", wanted),
-        )),
-    }
+fn messages(body: &Map<String, Value>) -> Vec<Message> {
+    let items = body.get("messages").and_then(Value::as_array);
+    let read = items.into_iter().flatten().map(|item| {
+        let role = item.get("role").and_then(Value::as_str).unwrap_or_default();
+        Message::new(&role.to_lowercase(), content(item.get("content")))
+    });
+    read.collect()
 }
 
 /// A text, or the text parts of a list of parts.
@@ -384,9 +439,14 @@ fn keep_alive(value: Option<&Value>) -> Result<Option<KeepAlive>, Refusal> {
             Ok(duration) => Ok(Some(duration.map_or(KeepAlive::Forever, KeepAlive::For))),
             Err(message) => Err(Refusal::new(400, message)),
         },
-        Some(other) => Err(Refusal::new(
-            400,
-            go::type_error(other, "Request", "keep_alive", "time.Duration"),
-        )),
+        Some(other) => {
+            let found = match other {
+                Value::Bool(_) => "bool",
+                Value::Array(_) => "[]interface {}",
+                _ => "map[string]interface {}",
+            };
+            let text = format!("unsupported duration type: '{found}'");
+            Err(Refusal::new(400, text))
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Whole requests without sockets on paused time, and every fault that a scenario can name.
 
 mod faults;
+mod requests;
 mod whole;
 
 use std::time::Duration;
