@@ -278,7 +278,7 @@ impl Ask {
             keep_alive: keep_alive(body.get("keep_alive"))?,
             format: body
                 .get("format")
-                .filter(|format| **format != Value::from(""))
+                .filter(|format| format.as_str() != Some(""))
                 .cloned(),
             has_tools: tools.is_some_and(|tools| !tools.is_empty()),
             think,

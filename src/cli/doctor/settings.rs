@@ -44,13 +44,12 @@ pub(super) fn settings(seen: &[Seen], settings: &Settings, plans: &[EndpointPlan
             findings.push(unknown(what).remedy(remedy(advice, agents)));
             continue;
         }
-        match of_process().or_else(of_unit) {
-            Some(read) => findings.extend(judge(name, &read, agents, advice)),
-            None => {
-                let what = format!("{name}: the server's environment cannot be read");
-                findings.push(unknown(what).remedy(remedy(advice, agents)));
-            }
-        }
+        let Some(read) = of_process().or_else(of_unit) else {
+            let what = format!("{name}: the server's environment cannot be read");
+            findings.push(unknown(what).remedy(remedy(advice, agents)));
+            continue;
+        };
+        findings.extend(judge(name, &read, agents, advice));
     }
     findings
 }
@@ -129,18 +128,14 @@ fn flash_attention(name: &str, read: &Read) -> Finding {
 fn kv_cache(name: &str, read: &Read, advice: Option<&Advice>) -> Finding {
     let kind = read.get("OLLAMA_KV_CACHE_TYPE").unwrap_or("f16");
     let what = format!("{name}: {kind} ({})", read.place);
-    let now = KvCache::parse(kind).unwrap_or_default();
-    match advice {
-        Some(advice) if advice.kv_cache > now => {
-            let better = advice.kv_cache.as_str();
-            let what = format!(
-                "{what}: {better} would make room for more of {}",
-                advice.model
-            );
-            Finding::warning("ollama-kv-cache", what).remedy(unit_lines(&advice.variables()))
-        }
-        Some(_) | None => Finding::ok("ollama-kv-cache", what),
-    }
+    let now = KvCache::parse(kind);
+    let is_better = |advice: &&Advice| now.is_some_and(|now| advice.kv_cache > now);
+    let Some(advice) = advice.filter(is_better) else {
+        return Finding::ok("ollama-kv-cache", what);
+    };
+    let (better, model) = (advice.kv_cache.as_str(), &advice.model);
+    let what = format!("{what}: {better} would make room for more of {model}");
+    Finding::warning("ollama-kv-cache", what).remedy(unit_lines(&advice.variables()))
 }
 
 fn context(name: &str, read: &Read) -> Finding {

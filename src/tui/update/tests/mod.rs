@@ -421,7 +421,7 @@ fn another_tab_begins_at_its_first_line() {
 #[test]
 fn a_tab_is_scrolled_no_farther_than_its_last_line() {
     let mut view = normal();
-    let event = view.events[0].clone();
+    let event = Arc::clone(&view.events[0]);
     view.events = vec![event; 30];
     let mut model = given(view);
     model.tab = Tab::Events;
