@@ -280,7 +280,7 @@ fn gate(breaker: &BreakerState, world: &World<'_>) -> Gate {
 
 /// What an attempt would take there. Where the gateway tells what a request would meet, that is
 /// taken as it is; of a model that it does not know it tells what the endpoint is like.
-fn times(
+pub(super) fn times(
     endpoint: &Endpoint,
     load: Option<&EndpointLoad>,
     runner: Option<&ModelLoad>,

@@ -8,6 +8,7 @@ use super::dice::Dice;
 use super::edit_format::edit_format;
 use super::explain::{Considered, OTHERS_MAX, Routing};
 use super::learned::{Learned, prior_mean};
+use super::promised::{self, Promise};
 use super::strategy::{Belief, Field, Strategy, pick, suits};
 use crate::core::TaskId;
 use crate::core::catalogue::NoModel;
@@ -65,6 +66,15 @@ pub struct Shunned<'a> {
     pub endpoint: Option<&'a EndpointName>,
 }
 
+/// What is known besides the world.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// From earlier outcomes.
+    pub learned: &'a Learned,
+    /// Attempts that were given a place and have not asked there yet.
+    pub promised: &'a [Promise],
+}
+
 /// The answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
@@ -91,7 +101,16 @@ pub fn named_rule(word: &str) -> Option<Option<Strategy>> {
 /// # Errors
 /// No place may be used, and why.
 pub fn choose(ask: &Ask<'_>, world: &World<'_>, learned: &Learned) -> Result<Choice, NoModel> {
-    decide(ask, world, learned, 0)
+    let promised = &[];
+    decide(ask, world, Known { learned, promised }, 0)
+}
+
+/// The same after others that were given their places.
+///
+/// # Errors
+/// As of [`choose`].
+pub fn choose_after(ask: &Ask<'_>, world: &World<'_>, known: Known<'_>) -> Result<Choice, NoModel> {
+    decide(ask, world, known, 0)
 }
 
 /// The same, and how likely each model was, for judging other strategies by what was recorded. It
@@ -102,15 +121,15 @@ pub fn choose(ask: &Ask<'_>, world: &World<'_>, learned: &Learned) -> Result<Cho
 pub fn choose_with_chances(
     ask: &Ask<'_>,
     world: &World<'_>,
-    learned: &Learned,
+    known: Known<'_>,
 ) -> Result<Choice, NoModel> {
-    decide(ask, world, learned, REDRAWS)
+    decide(ask, world, known, REDRAWS)
 }
 
 fn decide(
     ask: &Ask<'_>,
     world: &World<'_>,
-    learned: &Learned,
+    Known { learned, promised }: Known<'_>,
     redraws: u16,
 ) -> Result<Choice, NoModel> {
     let need = Need {
@@ -119,6 +138,7 @@ fn decide(
         context: ask.context,
     };
     let mut sifted = sift(world, &need)?;
+    promised::add(&mut sifted.candidates, promised, world);
     if let Some(endpoint) = ask.shunned.endpoint
         && sifted.candidates.iter().any(|it| it.endpoint != endpoint)
     {

@@ -97,8 +97,10 @@ fn next_orders(step: &Step<'_>, count: usize) -> Vec<SpareOrder> {
     }
     let queue = schedule::queue(step);
     let fitting = queue.iter().filter(|task| takes_spares(task));
-    let orders = fitting.zip(0..).filter_map(|(task, nth)| {
-        let choice = routing::look(step, task, nth).ok()?;
+    let mut given = routing::Given::by_now(step.state);
+    let orders = fitting.filter_map(|task| {
+        let choice = routing::look(step, task, &given).ok()?;
+        given.expect(&choice);
         Some(SpareOrder::routed(&task.spec, &choice.routing))
     });
     orders.take(count).collect()

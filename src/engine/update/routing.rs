@@ -1,7 +1,8 @@
 //! Which model a task gets, and what is learned from what came of it.
 //!
 //! Looking ahead for spares and choosing ask the same question, so they get the same answer; only a
-//! choice that is made advances whose turn it is.
+//! choice that is made advances whose turn it is, if it went by turns. What was given away and has
+//! not asked its endpoint yet ([`Given`]) counts as what it will ask.
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use crate::core::event::TaskEvent;
 use crate::core::model::ModelName;
 use crate::core::pool::Binding;
 use crate::core::router::{
-    Ask, Choice, Ending, FormatUse, Lesson, Ready, Rounds, Routing, Shunned, Strategy, World,
-    choose, choose_with_chances, format_key, named_rule, reward,
+    Ask, Choice, Ending, FormatUse, Known, Lesson, Promise, Ready, Rounds, Routing, Shunned,
+    Strategy, World, choose_after, choose_with_chances, format_key, named_rule, reward,
 };
 use crate::core::settings::Selection;
 use crate::core::task::{Attempt, Autonomy, Category, Fault, Mode, Task, TaskState};
@@ -22,26 +23,63 @@ use crate::core::verify::VerifyOutcome;
 use super::super::state::State;
 use super::Step;
 
-/// The choice for the `nth` task from now on: 0 for the next one.
-pub(super) fn look(step: &Step<'_>, task: &Task, nth: u64) -> Result<Choice, NoModel> {
-    decide(step.state, task, nth, |ask, world| {
-        choose(ask, world, &step.state.learned)
-    })
+/// What was given to tasks, beyond what the gateway has seen.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    promised: Vec<Promise>,
+    /// Choices by turns that are looked ahead at.
+    turns: u64,
+}
+
+impl Given {
+    /// Of the attempts under way: those whose prompt was not delivered when the gateway last said
+    /// what it serves.
+    pub(super) fn by_now(state: &State) -> Self {
+        let unseen = state.unfinished().filter_map(|task| {
+            let attempt = task.slot().and_then(|_| task.attempt())?;
+            let is_early = matches!(task.state, TaskState::Assigned | TaskState::Running);
+            let is_seen = attempt.delivered.is_some_and(|at| at < state.gateway_at);
+            (is_early && !is_seen).then(|| Promise {
+                endpoint: EndpointName(attempt.endpoint.clone()),
+                model: ModelName::new(&attempt.model),
+            })
+        });
+        Self {
+            promised: unseen.collect(),
+            turns: 0,
+        }
+    }
+
+    /// One more was given away.
+    pub(super) fn also(&mut self, choice: &Choice) {
+        self.promised.push(Promise {
+            endpoint: choice.endpoint.clone(),
+            model: choice.model.clone(),
+        });
+    }
+
+    /// One more will be: a look ahead.
+    pub(super) fn expect(&mut self, choice: &Choice) {
+        self.turns += u64::from(choice.routing.strategy == Strategy::RoundRobin);
+        self.also(choice);
+    }
+}
+
+/// The choice for the next task, after those that were looked at before.
+pub(super) fn look(step: &Step<'_>, task: &Task, given: &Given) -> Result<Choice, NoModel> {
+    decide(step.state, task, given, choose_after)
 }
 
 /// The choice that is made now, with the chances it had.
-pub(super) fn make(step: &Step<'_>, task: &Task) -> Result<Choice, NoModel> {
-    let learned = &step.state.learned;
-    decide(step.state, task, 0, |ask, world| {
-        choose_with_chances(ask, world, learned)
-    })
+pub(super) fn make(step: &Step<'_>, task: &Task, given: &Given) -> Result<Choice, NoModel> {
+    decide(step.state, task, given, choose_with_chances)
 }
 
 fn decide<T>(
     state: &State,
     task: &Task,
-    nth: u64,
-    answer: impl Fn(&Ask<'_>, &World<'_>) -> T,
+    given: &Given,
+    answer: impl Fn(&Ask<'_>, &World<'_>, Known<'_>) -> T,
 ) -> T {
     let settings = &state.settings.models;
     let word = task.spec.model.as_deref();
@@ -72,14 +110,19 @@ fn decide<T>(
             .largest_file
             .filter(|_| task.spec.mode != Mode::Ask),
         seed: u64::from(state.settings.router.seed),
-        turn: state.learned.turn + nth,
+        turn: state.learned.turn + given.turns,
     };
-    answer(&ask, &world(state))
+    let known = Known {
+        learned: &state.learned,
+        promised: &given.promised,
+    };
+    answer(&ask, &world(state), known)
 }
 
 /// The model that a task of each category would get now, where there is one.
 pub(in crate::engine) fn preferred(state: &State) -> Vec<(Category, ModelName)> {
     let default = state.settings.models.default.as_deref().map(ModelName::new);
+    let given = Given::by_now(state);
     let of = |category: Category| {
         let ask = Ask {
             task: TaskId(0),
@@ -98,7 +141,11 @@ pub(in crate::engine) fn preferred(state: &State) -> Vec<(Category, ModelName)> 
             seed: u64::from(state.settings.router.seed),
             turn: state.learned.turn,
         };
-        let choice = choose(&ask, &world(state), &state.learned).ok()?;
+        let known = Known {
+            learned: &state.learned,
+            promised: &given.promised,
+        };
+        let choice = choose_after(&ask, &world(state), known).ok()?;
         Some((category, choice.model))
     };
     Category::ALL.into_iter().filter_map(of).collect()
@@ -152,7 +199,9 @@ pub(super) fn learn(state: &mut State, id: TaskId, before: TaskState, event: &Ta
     let Some(attempt) = task.attempt() else {
         return;
     };
-    if matches!(event, TaskEvent::Assigned { .. }) {
+    let routing = attempt.routing.as_deref();
+    let is_by_turns = routing.is_some_and(|routing| routing.strategy == Strategy::RoundRobin);
+    if matches!(event, TaskEvent::Assigned { .. }) && is_by_turns {
         state.learned.turn += 1;
         state.learned_dirty = true;
     }
@@ -168,7 +217,6 @@ pub(super) fn learn(state: &mut State, id: TaskId, before: TaskState, event: &Ta
     ) {
         form(state, &task, attempt, rounds);
     }
-    let routing = attempt.routing.as_deref();
     let followed = routing.filter(|routing| routing.strategy == Strategy::Hybrid);
     let lesson = Lesson {
         category: routing.map_or(task.spec.category, |routing| routing.category),

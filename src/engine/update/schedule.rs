@@ -104,6 +104,7 @@ pub(super) fn assign(step: &mut Step<'_>) {
         return;
     }
     let mut slots = step.state.free_slots().into_iter();
+    let mut given = routing::Given::by_now(step.state);
     for task in queue {
         if !is_ripe(step, &task) || task.archiving {
             if let Some(why) = &task.why {
@@ -111,9 +112,10 @@ pub(super) fn assign(step: &mut Step<'_>) {
             }
             continue;
         }
-        match routing::make(step, &task) {
+        match routing::make(step, &task, &given) {
             Ok(choice) => {
                 let Some(slot) = slots.next() else { return };
+                given.also(&choice);
                 give(step, &task, slot, choice);
             }
             Err(why) => {

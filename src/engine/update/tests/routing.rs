@@ -142,3 +142,85 @@ fn what_is_looked_ahead_for_spares_is_what_is_chosen_later() {
         assert_eq!(given, guessed, "{strategy:?}");
     }
 }
+
+/// The squad of `two_models`, and a second endpoint with the small one.
+fn two_endpoints() -> State {
+    let mut state = two_models();
+    let mut catalogue = Catalogue::clone(&state.catalogue);
+    let endpoint = catalogue.endpoints.get_mut(&"e".into()).unwrap();
+    endpoint.models.get_mut(&MODEL.into()).unwrap().size = 4_200_000_000;
+    let mut other = endpoint.clone();
+    other.models.remove(&ModelName::from("large:32b"));
+    catalogue.endpoints.insert("f".into(), other);
+    state.catalogue = Arc::new(catalogue);
+    state.settings.max = MaxAgents::Fixed(10);
+    state
+}
+
+/// Each task's endpoint.
+fn endpoints(state: &State) -> Vec<&str> {
+    let tasks = state.tasks.values();
+    tasks
+        .map(|task| task.attempt().unwrap().endpoint.as_str())
+        .collect()
+}
+
+#[test]
+fn tasks_that_come_at_once_go_to_all_endpoints_that_are_free() {
+    let mut state = two_endpoints();
+    state.settings.router.strategy = Strategy::LeastLoaded;
+    let named = |_| worded(MODEL);
+    let state = when(state, submit((0..10).map(named))).state;
+    let expected: Vec<&str> = ["e", "f"].into_iter().cycle().take(10).collect();
+    assert_eq!(endpoints(&state), expected, "each waits for the one before");
+    let first = state.tasks[&TaskId(1)].attempt().unwrap();
+    let last = state.tasks[&TaskId(10)].attempt().unwrap();
+    let wait = |attempt: &Attempt| attempt.routing.as_ref().unwrap().chosen.wait_ms;
+    assert_eq!(wait(first), 0);
+    assert!(wait(last) > 0);
+}
+
+#[test]
+fn an_attempt_counts_until_the_gateway_has_seen_what_it_asks() {
+    let mut state = two_endpoints();
+    state.settings.router.strategy = Strategy::LeastLoaded;
+    let mut state = when(state, submit([worded(MODEL)])).state;
+    assert_eq!(endpoints(&state), ["e"]);
+    let task = Arc::make_mut(state.tasks.get_mut(&TaskId(1)).unwrap());
+    task.state = TaskState::Running;
+    task.attempts.last_mut().unwrap().delivered = Some(NOW);
+    let next = |state: &State| {
+        let after = when(state.clone(), submit([worded(MODEL)])).state;
+        endpoints(&after)[1].to_owned()
+    };
+    assert_eq!(next(&state), "f", "nothing was said since");
+    state.gateway_at = Timestamp(NOW.0 + 1);
+    assert_eq!(
+        next(&state),
+        "e",
+        "the report knows of it, and says that nobody waits"
+    );
+}
+
+#[test]
+fn a_task_that_names_its_model_takes_nobodys_turn() {
+    let mut state = two_models();
+    state.settings.router.strategy = Strategy::RoundRobin;
+    let tasks = [
+        prompt("one"),
+        worded("large:32b"),
+        prompt("two"),
+        worded("large:32b"),
+        prompt("three"),
+    ];
+    state.settings.max = MaxAgents::Fixed(5);
+    let state = when(state, submit(tasks)).state;
+    let models: Vec<&str> = state
+        .tasks
+        .values()
+        .map(|task| task.attempt().unwrap().model.as_str())
+        .collect();
+    let [one, two, three] = [models[0], models[2], models[4]];
+    assert_ne!(one, two);
+    assert_eq!(one, three);
+}
