@@ -1,4 +1,4 @@
-//! What takes time: loading, unloading, looking at what is resident, publishing, remembering.
+//! What takes time: loading, unloading, asking for looks, publishing, remembering.
 //!
 //! A swap is fenced and drained by the dispatcher before it comes here; here the old model is
 //! unloaded, its end is confirmed in `/api/ps`, and the new one is loaded. Both are asked for on
@@ -14,32 +14,26 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::look::{ASK_LIMIT, Fate, Look, fate, look, running};
 use super::state::{Conductor, State};
-use crate::core::dispatch::{Listed, Order, Runner};
+use crate::core::dispatch::{Order, Runner};
 use crate::core::endpoint::EndpointName;
 use crate::core::failure::Failure;
 use crate::gateway::upstream::Upstream;
-use crate::ollama::wire::{ErrorBody, Running};
+use crate::ollama::wire::ErrorBody;
 
 /// `/api/ps` is asked this often while something is going on.
 const LOOK: Duration = Duration::from_secs(2);
 /// After the last request the endpoints are looked at for so long.
-const AFTERGLOW: Duration = Duration::from_secs(10);
+pub(super) const AFTERGLOW: Duration = Duration::from_secs(10);
 /// The report is published at most this often.
 const PUBLISH: Duration = Duration::from_millis(500);
 /// What is learned is written at most this often.
 const REMEMBER: Duration = Duration::from_secs(30);
 /// Ollama looks this often whether a runner's memory is free (`ollama.md`, 1.4.5).
 const GONE_LOOK: Duration = Duration::from_millis(100);
-/// A model that is still listed after this is stuck: Ollama itself gives up after 5 s.
-const GONE_LIMIT: Duration = Duration::from_secs(10);
 /// Ollama's own `OLLAMA_LOAD_TIMEOUT` is 5 min without progress.
 const LOAD_LIMIT: Duration = Duration::from_secs(330);
-/// A request waits this long at most for a look at the endpoints.
-const REFRESH: Duration = Duration::from_secs(1);
-/// A question about residency.
-const ASK_LIMIT: Duration = Duration::from_secs(5);
-
 /// Works for the conductor for ever.
 pub(in crate::gateway) async fn drive(conductor: Arc<Conductor>, upstream: Upstream) {
     let mut jobs = JoinSet::new();
@@ -50,6 +44,8 @@ pub(in crate::gateway) async fn drive(conductor: Arc<Conductor>, upstream: Upstr
     let mut looked = None;
     let mut published = Instant::now();
     let mut remembered = Instant::now();
+    let mut catalogue = conductor.catalogue.clone();
+    let mut is_told = true;
     loop {
         for order in conductor.take_orders() {
             jobs.spawn(carry_out(Arc::clone(&conductor), upstream.clone(), order));
@@ -74,6 +70,13 @@ pub(in crate::gateway) async fn drive(conductor: Arc<Conductor>, upstream: Upstr
         let (due, wake) = conductor.plan(look_due, published + PUBLISH);
         tokio::select! {
             () = conductor.work.notified() => {}
+            told = catalogue.changed(), if is_told => {
+                is_told = told.is_ok();
+                let contradicted = conductor.contradicted();
+                for endpoint in contradicted.into_iter().filter(|_| !conductor.is_active()) {
+                    jobs.spawn(look(Arc::clone(&conductor), upstream.clone(), endpoint));
+                }
+            }
             _ = jobs.join_next(), if !jobs.is_empty() => {}
             () = sleep_until(wake) => {
                 if due.is_some_and(|at| at <= Instant::now()) {
@@ -112,19 +115,17 @@ async fn load(conductor: &Conductor, upstream: &Upstream, runner: &Runner) {
     let result = without_message(conductor, upstream, runner, &body, LOAD_LIMIT).await;
     match result.map_err(Failure::of_load) {
         Ok(()) => {
-            let listed = running(conductor, upstream, &runner.endpoint).await;
+            let mut look = running(conductor, upstream, &runner.endpoint).await;
             conductor.change(|state, now| {
-                let size_vram = listed
-                    .as_deref()
-                    .and_then(|it| vram_of(it, runner))
-                    .unwrap_or(0);
+                state.moved(&runner.endpoint, look.as_mut());
+                let size_vram = look.as_ref().and_then(|it| it.vram_of(runner)).unwrap_or(0);
                 if let Some(gpu) = state.gpu(&runner.endpoint) {
                     gpu.loaded(runner, size_vram, began.elapsed(), now);
                 }
                 state.loaded(runner);
             });
-            if let Some(listed) = listed {
-                conductor.seen(&runner.endpoint, &listed);
+            if let Some(look) = look {
+                conductor.seen(&runner.endpoint, &look);
             }
         }
         Err(failure) => {
@@ -146,65 +147,12 @@ async fn unload(conductor: &Conductor, upstream: &Upstream, runner: &Runner) {
         tracing::info!(model = %runner.model, why = %failure.why, "an unload was refused");
     }
     loop {
-        let listed = running(conductor, upstream, &runner.endpoint).await;
-        let is_gone = listed
-            .as_ref()
-            .is_none_or(|it| vram_of(it, runner).is_none());
-        let is_stuck = began.elapsed() >= GONE_LIMIT;
-        if is_gone || is_stuck {
-            conductor.change(|state, now| {
-                let key = (runner.endpoint.clone(), runner.model.clone());
-                if is_gone {
-                    state.trouble.remove(&key);
-                } else {
-                    let restart = "it does not leave memory: restart Ollama there";
-                    state.trouble.insert(key, restart.into());
-                }
-                if let Some(gpu) = state.gpu(&runner.endpoint) {
-                    if is_gone {
-                        gpu.unloaded(runner, began.elapsed(), now);
-                    } else {
-                        gpu.unload_stuck(runner, now);
-                    }
-                }
-            });
-            if let Some(listed) = listed {
-                conductor.seen(&runner.endpoint, &listed);
-            }
-            return;
+        let look = running(conductor, upstream, &runner.endpoint).await;
+        let took = began.elapsed();
+        if let Some(fate) = fate(look.as_ref(), runner, took) {
+            return conductor.ended(runner, (fate, took), look);
         }
         sleep(GONE_LOOK).await;
-    }
-}
-
-impl Conductor {
-    /// Looks at the endpoints if nobody has for a while: after a pause a model may be gone.
-    pub(in crate::gateway) async fn refresh(self: &Arc<Self>, upstream: &Upstream) {
-        let is_stale = self.begin(|state| {
-            let now = self.now();
-            let is_stale = state.looked.is_none_or(|at| now > at + AFTERGLOW);
-            if is_stale {
-                state.looked = Some(now);
-            }
-            is_stale
-        });
-        if !is_stale {
-            return;
-        }
-        let mut looks = JoinSet::new();
-        for endpoint in self.endpoints() {
-            looks.spawn(look(Arc::clone(self), upstream.clone(), endpoint));
-        }
-        let all = async { while looks.join_next().await.is_some() {} };
-        // An endpoint that does not answer this is found out by the request itself.
-        let _elapsed = tokio::time::timeout(REFRESH, all).await;
-    }
-}
-
-async fn look(conductor: Arc<Conductor>, upstream: Upstream, endpoint: EndpointName) {
-    if let Some(listed) = running(&conductor, &upstream, &endpoint).await {
-        conductor.gauge(&endpoint, &listed).await;
-        conductor.seen(&endpoint, &listed);
     }
 }
 
@@ -231,41 +179,6 @@ async fn without_message(
     Err(Failure::status(status.as_u16(), &text, None))
 }
 
-/// What is resident; none when the endpoint does not say.
-async fn running(
-    conductor: &Conductor,
-    upstream: &Upstream,
-    endpoint: &EndpointName,
-) -> Option<Vec<Listed>> {
-    let seat = conductor.seat(endpoint)?;
-    let url = format!("{}/api/ps", seat.url.trim_end_matches('/'));
-    let asked = upstream.whole((Method::GET, &url), Bytes::new(), ASK_LIMIT);
-    let (_, answer) = asked.await.ok()?;
-    let running: Running = serde_json::from_slice(&answer).ok()?;
-    Some(running.models.iter().map(listed).collect())
-}
-
-fn listed(model: &crate::ollama::wire::RunningModel) -> Listed {
-    Listed {
-        model: model.name.as_str().into(),
-        context: model
-            .context_length
-            .and_then(|tokens| u32::try_from(tokens).ok())
-            .unwrap_or(0),
-        size: model.size,
-        size_vram: model.size_vram,
-        expires_at: crate::ollama::residency_from(model)
-            .1
-            .expires_at
-            .unwrap_or_default(),
-    }
-}
-
-fn vram_of(listed: &[Listed], runner: &Runner) -> Option<u64> {
-    let same = |it: &&Listed| it.model.is_same(&runner.model);
-    listed.iter().find(same).map(|it| it.size_vram)
-}
-
 pub(in crate::gateway) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
@@ -279,7 +192,7 @@ impl Conductor {
         self.begin(|state| state.orders.drain(..).collect())
     }
 
-    fn endpoints(&self) -> Vec<EndpointName> {
+    pub(super) fn endpoints(&self) -> Vec<EndpointName> {
         self.settings
             .seats
             .iter()
@@ -306,20 +219,29 @@ impl Conductor {
         })
     }
 
-    /// What an endpoint has in memory.
-    fn seen(&self, endpoint: &EndpointName, listed: &[Listed]) {
-        let catalogue = self.catalogue.borrow().clone();
+    fn ended(&self, runner: &Runner, (fate, took): (Fate, Duration), mut look: Option<Look>) {
         self.change(|state, now| {
-            state.looked = Some(now);
-            if let Some(gpu) = state.gpu(endpoint) {
-                gpu.seen(endpoint, listed, now);
+            state.moved(&runner.endpoint, look.as_mut());
+            let key = (runner.endpoint.clone(), runner.model.clone());
+            match fate.trouble() {
+                Some(trouble) => state.trouble.insert(key, trouble.into()),
+                None => state.trouble.remove(&key),
+            };
+            if let Some(gpu) = state.gpu(&runner.endpoint) {
+                match fate {
+                    Fate::Gone => gpu.unloaded(runner, took, now),
+                    Fate::Stuck | Fate::Unknown => gpu.unload_stuck(runner, now),
+                }
             }
-            state.see(endpoint, listed, &catalogue, (self.seat(endpoint), now));
         });
+        if let Some(look) = look {
+            self.seen(&runner.endpoint, &look);
+        }
     }
 
     fn load_failed(&self, runner: &Runner, failure: &Failure) {
         self.change(|state, now| {
+            state.moved(&runner.endpoint, None);
             state.failed(runner, failure, now);
             let waited = state
                 .gpu(&runner.endpoint)

@@ -11,6 +11,7 @@
 
 mod drive;
 mod learned;
+mod look;
 mod memory;
 mod patience;
 mod place;

@@ -101,6 +101,8 @@ pub(super) struct State {
     pub(super) trouble: BTreeMap<(EndpointName, ModelName), String>,
     /// The last request, load or answer; the endpoints are looked at while there is some.
     pub(super) active: Duration,
+    /// Loads and unloads that have ended, by endpoint.
+    pub(super) moves: BTreeMap<EndpointName, u64>,
     /// The last look at what is resident.
     pub(super) looked: Option<Duration>,
     /// When the driver wakes by itself.
@@ -149,6 +151,7 @@ impl Conductor {
             silences: BTreeMap::new(),
             trouble: BTreeMap::new(),
             active: Duration::ZERO,
+            moves: BTreeMap::new(),
             looked: None,
             wake: None,
             catalogue: Arc::default(),
