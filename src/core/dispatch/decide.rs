@@ -46,7 +46,7 @@ impl Dispatcher {
     pub(super) fn decide(&mut self, now: Moment, orders: &mut Vec<Order>) {
         self.wake = None;
         self.go_on(now, orders);
-        self.admit(now, orders, |lane| lane.is_fresh);
+        self.admit(now, orders, Lane::is_fresh);
         self.consider_and_go_on(now, orders);
         self.admit(now, orders, |_| true);
         // Once those who have waited for a batch are admitted, its time may be over.

@@ -67,8 +67,8 @@ pub(super) struct Lane {
     pub(super) state: State,
     /// Nothing is admitted: it is about to be unloaded, or may have been.
     pub(super) fenced: bool,
-    /// Nobody has been served since the batch began.
-    pub(super) is_fresh: bool,
+    /// Requests that were admitted since the batch began.
+    in_batch: u32,
     pub(super) epoch: u64,
     /// Memory, bytes; 0 when unknown.
     pub(super) size: u64,
@@ -112,7 +112,7 @@ impl Lane {
             runner,
             state: State::Installed,
             fenced: false,
-            is_fresh: false,
+            in_batch: 0,
             epoch: 0,
             size: 0,
             load_time: None,
@@ -145,7 +145,12 @@ impl Lane {
     pub(super) fn begin_batch(&mut self, now: Moment) {
         self.batch_since = now;
         self.idle_since = now;
-        self.is_fresh = true;
+        self.in_batch = 0;
+    }
+
+    /// Whether nobody has been served since the batch began.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.in_batch == 0
     }
 
     /// Whether this runner may be what its endpoint lists.
@@ -329,7 +334,7 @@ impl Lane {
         self.past_focus = out_of_turn.then_some(now);
         self.virtual_now = self.virtual_now.max(waiting.start);
         self.touched = true;
-        self.is_fresh = false;
+        self.in_batch = self.in_batch.saturating_add(1);
         self.running.push(Running {
             id: waiting.id,
             client: waiting.client.clone(),
