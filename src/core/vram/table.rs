@@ -287,8 +287,8 @@ fn median_slope(points: &[(u64, u64)]) -> f64 {
 
 /// Whether a row is what was seen now, with other slots.
 fn is_same_load(known: ((u32, u16), u64), (shape, size): (Shape, u64)) -> bool {
-    let ((context, slots), before) = known;
-    context == shape.context && before == size && slots != shape.slots.max(1)
+    let ((context, slots), taken) = known;
+    context == shape.context && taken == size && slots != shape.slots.max(1)
 }
 
 fn computed(model: &Model, shape: Shape) -> VramNeed {
