@@ -32,7 +32,7 @@ pub struct GatewayReport {
     pub served: u64,
     /// Tokens generated, since the server started.
     pub output_tokens: u64,
-    /// Tokens a second that all endpoints generate now.
+    /// Tokens a second that came from all endpoints within the last seconds.
     pub rate: f32,
 }
 

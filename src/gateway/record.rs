@@ -2,8 +2,8 @@
 //!
 //! Dropping it ends it, because that is how a client that went away is noticed.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -60,6 +60,8 @@ pub(super) struct Record {
     /// Silences between pieces, as many as are needed to learn from.
     pub(super) gaps: Vec<Duration>,
     published: Instant,
+    /// Pieces of all requests.
+    all: OnceLock<Arc<AtomicU64>>,
     ended: bool,
 }
 
@@ -82,6 +84,7 @@ impl Record {
             last: None,
             gaps: Vec::new(),
             published: arrived,
+            all: OnceLock::new(),
             ended: false,
         };
         record.publish(|traffic| {
@@ -108,6 +111,11 @@ impl Record {
         self.phase(Phase::Loading);
     }
 
+    /// Its pieces count among those of all requests.
+    pub(super) fn count_among(&self, all: &Arc<AtomicU64>) {
+        self.all.get_or_init(|| Arc::clone(all));
+    }
+
     /// It goes to an endpoint.
     pub(super) fn send(&mut self) {
         let now = Instant::now();
@@ -128,6 +136,9 @@ impl Record {
             self.served.first_token_us = Some(micros(now - self.arrived));
         }
         self.pieces = self.pieces.saturating_add(1);
+        if let Some(all) = self.all.get() {
+            all.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(last) = self.last.replace(now)
             && self.gaps.len() < GAPS
         {
@@ -268,6 +279,19 @@ mod tests {
         };
         let now = seen.borrow();
         assert_eq!((now.used, now.open, now.phase), (expected, 0, Phase::Idle));
+    }
+
+    #[tokio::test]
+    async fn the_pieces_of_all_requests_are_counted_together() {
+        let (out, _records) = mpsc::channel(2);
+        let (out, all) = (Outbox::new(out), Arc::default());
+        let [mut one, mut two] = [(); 2].map(|()| Record::begin(served(), None, out.clone()));
+        one.count_among(&all);
+        two.count_among(&all);
+        one.piece();
+        two.piece();
+        two.piece();
+        assert_eq!(all.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ mod drive;
 mod learned;
 mod look;
 mod memory;
+mod meter;
 mod patience;
 mod place;
 mod report;

@@ -1,6 +1,7 @@
 //! What the conductor says of itself: a whole report when something is new.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::state::{Conductor, State};
@@ -14,9 +15,12 @@ impl Conductor {
     /// Publishes what is new, if anything is.
     pub(super) fn publish(&self) {
         let now = self.now();
+        let pieces = self.pieces.load(Ordering::Relaxed);
         let report = self.begin(|state| {
             state.is_dirty = false;
-            self.said(state, now)
+            let rate = state.meter.read(pieces, now);
+            let said = self.said(state, now);
+            GatewayReport { rate, ..said }
         });
         self.report.send_if_modified(|current| {
             let differs = *current != report;
@@ -27,9 +31,9 @@ impl Conductor {
         });
     }
 
-    /// Whether anything has changed since the last report.
+    /// Whether anything has changed since the last report, or tokens came until then.
     pub(super) fn is_dirty(&self) -> bool {
-        self.look(|state, _| state.is_dirty)
+        self.look(|state, now| state.is_dirty || state.meter.due().is_some_and(|at| at <= now))
     }
 
     fn said(&self, state: &State, now: Duration) -> GatewayReport {
@@ -57,7 +61,6 @@ impl State {
             report.swaps_avoided += load.avoided;
             report.avoided_ms += millis(load.avoided_time);
         }
-        let mut rate = 0.0;
         for (name, endpoint) in &mut report.endpoints {
             endpoint.breaker = self.breakers.endpoint_state(name, now);
             for (model, load) in &mut endpoint.models {
@@ -72,16 +75,8 @@ impl State {
                 let rates = self.rates.of(&runner);
                 load.prefill_ms = rates.prefill_ms;
                 load.decode_ms = rates.decode_ms;
-                let each = rates.decode_ms.map_or(0.0, |ms| 1_000.0 / ms);
-                rate += f64::from(load.running) * each;
             }
         }
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a rate that is shown rounded"
-        )]
-        let shown = rate as f32;
-        report.rate = shown;
         report
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 
 use super::learned::Learned;
 use super::memory::{Gauge, Reading};
+use super::meter::Meter;
 use super::ticket::Released;
 use super::warmth::Warmth;
 use crate::core::breaker::Breakers;
@@ -69,6 +71,8 @@ pub(in crate::gateway) struct Conductor {
     /// There is something to do for the driver.
     pub(super) work: Notify,
     pub(super) report: watch::Sender<GatewayReport>,
+    /// Pieces of answers that came, all together.
+    pub(super) pieces: Arc<AtomicU64>,
     began: Instant,
 }
 
@@ -113,6 +117,7 @@ pub(super) struct State {
     pub(super) is_dirty: bool,
     /// How often a place was looked for.
     pub(super) decisions: u64,
+    pub(super) meter: Meter,
     pub(super) served: u64,
     pub(super) output_tokens: u64,
     pub(super) next: u64,
@@ -157,6 +162,7 @@ impl Conductor {
             catalogue: Arc::default(),
             is_dirty: true,
             decisions: 0,
+            meter: Meter::default(),
             served: 0,
             output_tokens: 0,
             next: 1,
@@ -169,6 +175,7 @@ impl Conductor {
             changed,
             work: Notify::new(),
             report,
+            pieces: Arc::default(),
             began: Instant::now(),
         }
     }

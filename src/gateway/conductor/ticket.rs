@@ -114,6 +114,7 @@ impl Ticket {
         };
         match result {
             Ok(Ok(released)) => {
+                record.count_among(&self.conductor.pieces);
                 self.stage = Stage::Running;
                 self.epoch = released.epoch;
                 Ok(released)
