@@ -62,12 +62,13 @@ pub(in crate::gateway) async fn drive(conductor: Arc<Conductor>, upstream: Upstr
             conductor.publish();
             published = now;
         }
-        if now >= remembered + REMEMBER {
+        if now >= remembered + REMEMBER && conductor.has_learned() {
             remembered = now;
             conductor.remember().await;
         }
         let look_due = looked.filter(|_| is_active).map(|at| at + LOOK);
-        let (due, wake) = conductor.plan(look_due, published + PUBLISH);
+        let pauses = (published + PUBLISH, remembered + REMEMBER);
+        let (due, wake) = conductor.plan(look_due, pauses);
         tokio::select! {
             () = conductor.work.notified() => {}
             told = catalogue.changed(), if is_told => {
@@ -207,13 +208,26 @@ impl Conductor {
         })
     }
 
+    /// Whether anything is to be written.
+    fn has_learned(&self) -> bool {
+        self.look(|state, _| state.is_unsaved)
+    }
+
     /// When a dispatcher has something to do, and when the driver wakes by itself: for that, for a
-    /// look, or for a report of what is new. Whoever changes something that is due sooner wakes it.
-    fn plan(&self, look: Option<Instant>, report: Instant) -> (Option<Instant>, Option<Instant>) {
+    /// look, for a report of what is new, or to write what was learned, and for nothing while there
+    /// is none of it. Whoever changes something that is due sooner wakes it.
+    fn plan(
+        &self,
+        look: Option<Instant>,
+        (report, remember): (Instant, Instant),
+    ) -> (Option<Instant>, Option<Instant>) {
         self.begin(|state| {
             let due = state.deadline().map(|at| self.instant(at));
+            let rate = state.meter.due().map(|at| self.instant(at).max(report));
             let report = state.is_dirty.then_some(report);
-            let wake = [due, look, report].into_iter().flatten().min();
+            let remember = state.is_unsaved.then_some(remember);
+            let all = [due, look, report, rate, remember];
+            let wake = all.into_iter().flatten().min();
             state.wake = wake.map(|at| self.time_of(at));
             (due, wake)
         })
@@ -263,5 +277,38 @@ impl State {
         let key = (runner.endpoint.clone(), runner.model.clone());
         self.trouble.remove(&key);
         self.learned.loaded(runner);
+        self.is_unsaved = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::gateway::conductor::ConductorSettings;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_wakes_to_write_what_was_learned_and_never_when_nothing_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("learned.json");
+        let settings = ConductorSettings {
+            learned: Some(path.clone()),
+            ..ConductorSettings::default()
+        };
+        let (_keep, catalogue) = watch::channel(Arc::default());
+        let conductor = Conductor::new(settings, catalogue);
+        conductor.publish();
+        let now = Instant::now();
+        let plan = || conductor.plan(None, (now + PUBLISH, now + REMEMBER)).1;
+        assert_eq!(plan(), None);
+        conductor.remember().await;
+        assert!(!path.exists(), "nothing was learned");
+        conductor.begin(|state| state.is_unsaved = true);
+        assert!(conductor.has_learned());
+        assert_eq!(plan(), Some(now + REMEMBER));
+        conductor.remember().await;
+        assert!(path.exists());
+        assert_eq!(plan(), None);
     }
 }

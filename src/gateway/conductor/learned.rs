@@ -152,14 +152,16 @@ impl Learned {
 impl Conductor {
     /// Writes what was learned, if anything was.
     pub(in crate::gateway) async fn remember(&self) {
-        let Some(path) = self.settings.learned.clone() else {
+        let learned = self.begin(|state| {
+            let is_unsaved = std::mem::take(&mut state.is_unsaved);
+            is_unsaved.then(|| Learned {
+                rates: state.rates.clone(),
+                ..state.learned.clone()
+            })
+        });
+        let (Some(learned), Some(path)) = (learned, self.settings.learned.clone()) else {
             return;
         };
-        let learned = self.look(|state, _| {
-            let mut learned = state.learned.clone();
-            learned.rates = state.rates.clone();
-            learned
-        });
         let written = tokio::task::spawn_blocking(move || learned.save(&path)).await;
         match written {
             Ok(Ok(())) => {}

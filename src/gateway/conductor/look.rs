@@ -146,7 +146,7 @@ impl Conductor {
     /// Endpoints on which discovery has found other models in memory than we know of.
     pub(super) fn contradicted(&self) -> Vec<EndpointName> {
         let catalogue = self.catalogue.borrow().clone();
-        let loads = self.look(|state, now| state.loads(now));
+        let loads = self.look(State::loads);
         let known = catalogue.endpoints.iter();
         let differing = known.filter(|(name, endpoint)| {
             let load = loads.get(*name);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     fn is_resident(conductor: &Conductor) -> bool {
-        let loads = conductor.look(|state, now| state.loads(now));
+        let loads = conductor.look(State::loads);
         loads[&name()].models[&runner().model].state == RunnerState::Idle
     }
 

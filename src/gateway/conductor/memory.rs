@@ -164,7 +164,7 @@ impl State {
             let model = installed.and_then(|endpoint| endpoint.model(&it.model));
             if let (Some(model), Some(seat)) = (model, seat) {
                 let shape = shape(seat, it.context);
-                self.learned.vram.observe(endpoint, model, shape, it.size);
+                self.is_unsaved |= self.learned.vram.observe(endpoint, model, shape, it.size);
             }
         }
     }

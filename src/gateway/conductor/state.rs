@@ -117,6 +117,8 @@ pub(super) struct State {
     pub(super) is_dirty: bool,
     /// How often a place was looked for.
     pub(super) decisions: u64,
+    /// Something was learned that is not written yet.
+    pub(super) is_unsaved: bool,
     pub(super) meter: Meter,
     pub(super) served: u64,
     pub(super) output_tokens: u64,
@@ -162,6 +164,7 @@ impl Conductor {
             catalogue: Arc::default(),
             is_dirty: true,
             decisions: 0,
+            is_unsaved: false,
             meter: Meter::default(),
             served: 0,
             output_tokens: 0,

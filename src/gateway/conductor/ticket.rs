@@ -161,6 +161,7 @@ impl Ticket {
                 state.learned.stalls.observe(gap);
             }
             state.heard(&runner);
+            state.is_unsaved = true;
             state.served += 1;
             state.output_tokens += served.output_tokens;
             state.active = now;
