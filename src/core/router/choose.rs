@@ -44,7 +44,7 @@ pub struct Ask<'a> {
     pub largest_file: Option<u64>,
     /// Seed of everything drawn.
     pub seed: u64,
-    /// Choices made before: whose turn it is.
+    /// Choices made by turns before: whose turn it is.
     pub turn: u64,
 }
 

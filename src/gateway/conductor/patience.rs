@@ -57,7 +57,10 @@ impl Conductor {
         counted: Option<u64>,
     ) -> bool {
         if let Some(tokens) = counted {
-            self.begin(|state| state.learned.counted(&request.model, request.chars, tokens));
+            self.begin(|state| {
+                state.learned.counted(&request.model, request.chars, tokens);
+                state.is_unsaved = true;
+            });
         }
         let least = u64::from(placed.runner.context) + 1;
         let tokens = counted.unwrap_or(least);
