@@ -190,20 +190,24 @@ fn is_cached(prompt: Prompt, timing: &ServiceTiming, usual: f64) -> bool {
 }
 
 /// Milliseconds a token of what was read; none where that was too little to tell. Where a part may
-/// have come from the cache nobody knows how much was read: the most that it can have been a token
-/// says so much as that the usual is no more.
+/// have come from the cache, a token took something between what it did if all was read and what it
+/// did if only the rest was: that says so much as that the usual is no less and no more.
 fn read(prompt: Prompt, timing: &ServiceTiming, usual: Option<f64>) -> Option<f64> {
     if prompt.tokens < PROMPT_LEAST || timing.prefill.is_zero() {
         return None;
     }
     let took = millis(timing.prefill);
-    let all = took / prompt.tokens as f64;
-    let Some(usual) = usual.filter(|usual| is_cached(prompt, timing, *usual)) else {
-        return Some(all);
+    let least = took / prompt.tokens as f64;
+    let Some(usual) = usual.filter(|_| prompt.hit > 0.0) else {
+        return Some(least);
     };
     let unread = (1.0 - prompt.hit) * prompt.tokens as f64;
     let most = took / unread;
-    (unread >= PROMPT_LEAST as f64 && most < usual).then_some(most)
+    if unread >= PROMPT_LEAST as f64 && most < usual {
+        Some(most)
+    } else {
+        (least > usual).then_some(least)
+    }
 }
 
 #[expect(
@@ -291,6 +295,20 @@ mod tests {
         assert_eq!(rates.cached_tokens(&here, prompt(0.9), &cached), 900);
         rates.observe(&here, prompt(0.9), &cached, Duration::from_secs(1_000));
         assert_eq!(rates.of(&here).prefill_ms, Some(1.0));
+    }
+
+    #[test]
+    fn a_prompt_of_which_a_part_may_have_been_read_says_what_the_usual_is_not() {
+        let mut rates = Rates::default();
+        let here = runner("e", "m");
+        let after = |times: u64| Duration::from_secs(120 * times);
+        rates.observe(&here, prompt(0.0), &timing(1_000, 0, 0), after(0));
+        // 400 of 1,000 tokens read before: 0.7 to 1.17 ms for each of those that were not.
+        rates.observe(&here, prompt(0.4), &timing(700, 0, 0), after(1));
+        assert_eq!(rates.of(&here).prefill_ms, Some(1.0));
+        // More than 1.2 ms, whatever was read before.
+        rates.observe(&here, prompt(0.4), &timing(1_200, 0, 0), after(2));
+        assert_eq!(rates.of(&here).prefill_ms, Some(1.2));
     }
 
     #[test]
