@@ -153,7 +153,8 @@ async fn look(client: &Client, before: &View, version: &str) -> Option<(View, Up
     match client.get::<UpgradeReport>("/v1/upgrade").await {
         Ok(report) => {
             let over = matches!(report.state, UpgradeState::Done | UpgradeState::Back);
-            over.then_some((view, report))
+            // It serves before its first event is recorded.
+            (over && started(&view).is_some()).then_some((view, report))
         }
         // A server of a version before that route: it answers, that is all that can be known.
         Err(CallError::Refused(_)) if view.version == version => {
@@ -165,15 +166,18 @@ async fn look(client: &Client, before: &View, version: &str) -> Option<(View, Up
 
 /// What the new server found, in its own words.
 fn adopted(view: &View) -> String {
-    let started = view
-        .events
+    started(view).unwrap_or_else(|| "what it adopted is not known".into())
+}
+
+/// What the server of this view said when it started; none before it has.
+fn started(view: &View) -> Option<String> {
+    view.events
         .iter()
         .rev()
         .find_map(|event| match &event.what {
             What::Squad {
-                event: SquadEvent::ServerStarted { adopted, .. },
-            } => Some(adopted.clone()),
+                event: SquadEvent::ServerStarted { epoch, adopted },
+            } => (*epoch == view.epoch.0).then(|| adopted.clone()),
             What::Squad { .. } | What::Task { .. } => None,
-        });
-    started.unwrap_or_else(|| "what it adopted is not known".into())
+        })
 }
