@@ -106,7 +106,12 @@ async fn down(world: &World) -> World {
     let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", reserved.local_addr().unwrap());
     drop(reserved);
-    let late = World::before(
+    instead(world, url).await
+}
+
+/// A gateway before another address, which is taken for an endpoint with the models of `world`.
+async fn instead(world: &World, url: String) -> World {
+    let other = World::before(
         vec![url],
         GatewaySettings::default(),
         upstream(Patience::default()),
@@ -114,8 +119,8 @@ async fn down(world: &World) -> World {
     )
     .await;
     let catalogue = super::world::look(&world.endpoints).await;
-    late.catalogue.send_replace(Arc::new(catalogue));
-    late
+    other.catalogue.send_replace(Arc::new(catalogue));
+    other
 }
 
 #[tokio::test]
@@ -154,15 +159,7 @@ async fn a_refusal_that_does_not_end_holds_nobody() {
             std::thread::spawn(move || refuse_for_ever(stream));
         }
     });
-    let mut slow = World::before(
-        vec![url],
-        GatewaySettings::default(),
-        upstream(Patience::default()),
-        JoinSet::new(),
-    )
-    .await;
-    let catalogue = super::world::look(&world.endpoints).await;
-    slow.catalogue.send_replace(Arc::new(catalogue));
+    let mut slow = instead(&world, url).await;
     drop(slow.agent("t", "coder:7b"));
     let answer = slow.chat("t", "coder:7b", "@sim say hello").await;
     assert_eq!(answer.status(), 400);
