@@ -10,7 +10,8 @@ use crate::core::breaker::Permission;
 use crate::core::endpoint::EndpointName;
 use crate::core::model::ModelName;
 
-/// First pause where the endpoint names none; it doubles each time that it is still busy.
+/// First pause where the endpoint names none; it doubles each time that it is still busy. Also the
+/// shortest one: `Retry-After: 0` is no reason to ask without end.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(15);
 /// Longest pause that an endpoint is granted: somebody may have helped it meanwhile.
@@ -20,8 +21,7 @@ impl Conductor {
     /// The endpoint is busy, for the `times`th time in a row as this request saw it. A model on
     /// another host is busy for itself.
     pub(in crate::gateway) fn rest(&self, placed: &Placed, asked: Option<Duration>, times: u32) {
-        let own = FIRST.saturating_mul(1 << times.saturating_sub(1).min(8));
-        let pause = asked.map_or(own.min(LONGEST), |asked| asked.min(GRANTED));
+        let pause = pause(asked, times);
         let model = placed.remote.then(|| placed.runner.model.clone());
         let key = (placed.runner.endpoint.clone(), model);
         self.change(|state, now| {
@@ -29,6 +29,11 @@ impl Conductor {
             state.resting.insert(key, now + pause);
         });
     }
+}
+
+fn pause(asked: Option<Duration>, times: u32) -> Duration {
+    let own = FIRST.saturating_mul(1 << times.saturating_sub(1).min(8));
+    asked.map_or(own.min(LONGEST), |asked| asked.clamp(FIRST, GRANTED))
 }
 
 impl State {
@@ -59,5 +64,20 @@ impl State {
             (Some(until), Permission::Yes | Permission::Probe) => Permission::No { until },
             (None, may) => may,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_and_what_an_endpoint_asks_for_has_bounds() {
+        let seconds =
+            |asked: Option<u64>, times| pause(asked.map(Duration::from_secs), times).as_secs();
+        let own = [1, 2, 3, 4, 5, 99].map(|times| seconds(None, times));
+        assert_eq!(own, [1, 2, 4, 8, 15, 15]);
+        let asked = [0, 30, 86_400].map(|asked| seconds(Some(asked), 1));
+        assert_eq!(asked, [1, 30, 300]);
     }
 }
