@@ -6,7 +6,7 @@
 //! and passed on chunk by chunk; what is seen on the way is learned from.
 //!
 //! - `serve`: routes; `callers`: who may ask, and for what; `grants`: the tokens
-//! - `ask`, `openai`, `lines`, `reply`: the shapes of requests and answers
+//! - `ask`, `prompt`, `openai`, `lines`, `reply`: the shapes of requests and answers
 //! - `course`: the life of one request; `answer`: its answer; `record`: what is kept of it
 //! - `upstream`, `http`: the way to the endpoints; `limit`: how long they may be silent
 //! - `conductor`: where each request goes and when
@@ -26,6 +26,7 @@ mod limit;
 mod lines;
 mod looks;
 mod openai;
+mod prompt;
 mod record;
 mod reply;
 mod serve;
